@@ -1,0 +1,5 @@
+"""`python -m sellflow` is the `sellflow` command."""
+
+from sellflow.cli import main
+
+main()

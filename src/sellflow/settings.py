@@ -1,0 +1,154 @@
+"""Configuration: `defaults.toml` documents and sets every default, `SELLFLOW_…` variables override it."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from sellflow.errors import ConfigurationError
+
+Port = int
+ENV_PREFIX = "SELLFLOW_"
+
+
+@cache
+def packaged_defaults() -> dict[str, Any]:
+    """Return the settings of `defaults.toml` by name."""
+    return tomllib.loads(files("sellflow").joinpath("defaults.toml").read_text(encoding="utf-8"))
+
+
+class Settings(BaseSettings):
+    """All settings, validated. Their meaning and defaults stand in `defaults.toml`; none is set here."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+
+    environment: Literal["development", "production", "test"]
+    web_host: str
+    web_port: Port = Field(ge=0, le=65535)
+    simulator_host: str
+    simulator_port: Port = Field(ge=0, le=65535)
+    worker_port: Port = Field(ge=0, le=65535)
+    scheduler_port: Port = Field(ge=0, le=65535)
+    data_dir: Path
+    log_level: Literal["debug", "info", "warning", "error"]
+    log_format: Literal["console", "json"]
+
+    database_session_url: str
+    database_pooled_url: str
+    database_owner: str
+    database_owner_password: SecretStr
+    database_web_password: SecretStr
+    database_worker_password: SecretStr
+    database_ingest_password: SecretStr
+    web_pool_size: int = Field(ge=1, le=100)
+    ingest_pool_size: int = Field(ge=1, le=16)
+    statement_timeout: float = Field(gt=0)
+    migration_lock_timeout: float = Field(gt=0)
+    migration_statement_timeout: float = Field(gt=0)
+
+    webhook_max_body_bytes: int = Field(ge=1)
+    webhook_waiting_deliveries: int = Field(ge=1)
+    webhook_waiting_bytes: int = Field(ge=1)
+    webhook_commit_size: int = Field(ge=1, le=1000)
+    webhook_deadline: float = Field(gt=0, lt=5)
+
+    worker_queues: str
+    worker_batch_size: int = Field(ge=1, le=5000)
+    worker_visibility_timeout: int = Field(ge=1)
+    worker_poll_interval: float = Field(gt=0)
+    worker_grace: float = Field(ge=0)
+    retry_attempts: int = Field(ge=1)
+    retry_base: float = Field(gt=0)
+    retry_cap: float = Field(gt=0)
+    event_retention_days: int = Field(ge=1)
+    event_partitions_ahead: int = Field(ge=1, le=60)
+
+    customer_token_ttl: int = Field(ge=60)
+    demo_app_secret: SecretStr
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read explicit values first, then the environment, then the packaged defaults."""
+        return init_settings, env_settings, InitSettingsSource(settings_cls, packaged_defaults())
+
+    @field_validator("database_session_url", "database_pooled_url")
+    @classmethod
+    def _address_without_credentials(cls, value: str) -> str:
+        if not value:
+            return value
+        parts = urlsplit(value)
+        if parts.scheme not in ("postgresql", "postgres"):
+            raise ValueError("must look like postgresql://HOST:PORT/DATABASE")
+        if parts.username or parts.password:
+            raise ValueError("must not hold a user or password: set SELLFLOW_DATABASE_…_PASSWORD instead")
+        return value
+
+    @model_validator(mode="after")
+    def _safe_in_production(self) -> Settings:
+        if self.environment != "production":
+            return self
+        unsafe = []
+        if self.demo_app_secret.get_secret_value() == packaged_defaults()["demo_app_secret"]:
+            unsafe.append(
+                "SELLFLOW_DEMO_APP_SECRET is the published demo secret: set it to the empty string (no demo app) "
+                "or to a secret of your own"
+            )
+        if self.database_session_url:
+            unsafe += [
+                f"SELLFLOW_{name.upper()} is empty: set a password for that login"
+                for name in ("database_web_password", "database_worker_password", "database_ingest_password")
+                if not getattr(self, name).get_secret_value()
+            ]
+        if unsafe:
+            raise ValueError("unsafe for SELLFLOW_ENVIRONMENT=production: " + "; ".join(unsafe))
+        return self
+
+    @property
+    def embedded(self) -> bool:
+        """Whether Sellflow runs its own Postgres."""
+        return not self.database_session_url
+
+    @property
+    def web_url(self) -> str:
+        """Where the web role is reached from this machine."""
+        return f"http://{self.web_host}:{self.web_port}"
+
+    @property
+    def simulator_url(self) -> str:
+        """Where the simulator is reached from this machine."""
+        return f"http://{self.simulator_host}:{self.simulator_port}"
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Return the settings from the environment over the defaults; `overrides` win over both.
+
+    Raises
+    ------
+    ConfigurationError
+        If a value is malformed or unsafe, naming every such setting and what to do.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ConfigurationError("\n".join(_complaint(detail) for detail in error.errors())) from error
+
+
+def _complaint(detail: Any) -> str:  # noqa: ANN401 - pydantic's own untyped dictionary
+    """Say one validation error in terms of the variable to change, never repeating a secret's value."""
+    name = ".".join(str(part) for part in detail["loc"])
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{ENV_PREFIX}{name.upper()}: {message}" if name else message

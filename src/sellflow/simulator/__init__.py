@@ -1,0 +1,1 @@
+"""A Shopify to develop against: shops, orders, refunds, and webhooks that arrive the way Shopify sends them."""
