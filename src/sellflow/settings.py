@@ -34,8 +34,8 @@ class Settings(BaseSettings):
     web_port: Port = Field(ge=0, le=65535)
     simulator_host: str
     simulator_port: Port = Field(ge=0, le=65535)
-    worker_port: Port = Field(ge=0, le=65535)
-    scheduler_port: Port = Field(ge=0, le=65535)
+    operations_host: str
+    operations_port: Port = Field(ge=0, le=65535)
     data_dir: Path
     log_level: Literal["debug", "info", "warning", "error"]
     log_format: Literal["console", "json"]
@@ -67,7 +67,6 @@ class Settings(BaseSettings):
     retry_attempts: int = Field(ge=1)
     retry_base: float = Field(gt=0)
     retry_cap: float = Field(gt=0)
-    event_retention_days: int = Field(ge=1)
     event_partitions_ahead: int = Field(ge=1, le=60)
 
     customer_token_ttl: int = Field(ge=60)
@@ -79,8 +78,8 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read explicit values first, then the environment, then the packaged defaults."""
         return init_settings, env_settings, InitSettingsSource(settings_cls, packaged_defaults())

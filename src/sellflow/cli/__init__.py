@@ -1,12 +1,34 @@
-"""The `sellflow` command."""
+"""The `sellflow` command. Each module holds one family of commands; heavy imports wait until one runs."""
 
 from __future__ import annotations
 
-import typer
+import sys
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+import typer
+from rich.console import Console
+
+from sellflow.cli import accounts, database, demo, explain, roles, simulate, up
+from sellflow.errors import ConfigurationError, SellflowError
+
+app = typer.Typer(
+    help="The backend of a Shopify store's own mobile app, on one Postgres.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+up.register(app)
+roles.register(app)
+database.register(app)
+accounts.register(app)
+simulate.register(app)
+demo.register(app)
+explain.register(app)
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line; an error of ours is one clear message, not a stack trace."""
+    try:
+        app()
+    except SellflowError as error:
+        Console(stderr=True).print(f"[bold red]error[/] {error.code}\n{error}", highlight=False, soft_wrap=True)
+        sys.exit(2 if isinstance(error, ConfigurationError) else 1)

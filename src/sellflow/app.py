@@ -1,0 +1,125 @@
+"""The web role's ASGI application: webhooks by a short way, everything else through FastAPI."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.routing import Mount, Route
+
+from sellflow import __version__
+from sellflow.demo_shop import DEMO_APP, DEMO_DOMAIN
+from sellflow.edge.customer_tokens import TokenVerifier
+from sellflow.edge.problems import ProblemDetails, answer_with_problems
+from sellflow.errors import DatabaseUnavailableError
+from sellflow.loyalty import mobile_api
+from sellflow.postgres.database import UNAVAILABLE, Database, Login, Pool
+from sellflow.queue.topics import Registry
+from sellflow.shops.directory import AppDirectory
+from sellflow.status import page
+from sellflow.status.health import healthz, readyz
+from sellflow.status.snapshot import Snapshots
+from sellflow.webhooks.group_commit import GroupCommit
+from sellflow.webhooks.ingest import PATH, WebhookIngest
+from sellflow.webhooks.store import DeliveryStore
+
+
+class WebApplication:
+    """Sends deliveries straight to the ingest endpoint and everything else to FastAPI."""
+
+    def __init__(self, database: Database, registry: Registry) -> None:
+        self._database = database
+        self._registry = registry
+        self._ingest: WebhookIngest | None = None
+        self.api = _api(self._lifespan)
+        self.api.state.settings = database.settings
+        self.api.state.stopping = asyncio.Event()
+        self.api.state.viewers = 0
+        # Starlette's own route: it stays out of the OpenAPI document.
+        self.api.router.routes.append(Route("/readyz", readyz(self.check)))
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI's callables
+        """Answer one request."""
+        if scope["type"] == "http" and scope["path"].startswith(PATH) and self._ingest is not None:
+            await self._ingest(scope, receive, send)
+        else:
+            await self.api(scope, receive, send)
+
+    async def check(self) -> None:
+        """Raise when the database does not answer a query right now."""
+        pool: Pool = self.api.state.web_pool
+        try:
+            async with asyncio.timeout(2):
+                await pool.fetchval("SELECT 1")
+        except UNAVAILABLE as error:
+            raise DatabaseUnavailableError(f"the database does not answer: {error!r}") from error
+
+    @asynccontextmanager
+    async def _lifespan(self, api: FastAPI) -> AsyncIterator[None]:
+        settings = self._database.settings
+        web_pool = await self._database.pool(
+            Login.WEB, purpose="web", size=settings.web_pool_size, command_timeout=settings.statement_timeout
+        )
+        ingest_pool = await self._database.pool(
+            Login.INGEST,
+            purpose="web ingest",
+            size=settings.ingest_pool_size,
+            command_timeout=settings.webhook_deadline,
+        )
+        group_commit = GroupCommit(
+            DeliveryStore(ingest_pool, self._registry).store,
+            committers=settings.ingest_pool_size,
+            batch_size=settings.webhook_commit_size,
+            max_waiting=settings.webhook_waiting_deliveries,
+            max_bytes=settings.webhook_waiting_bytes,
+        )
+        group_commit.start()
+        self._ingest = WebhookIngest(directory=AppDirectory(web_pool), group_commit=group_commit, settings=settings)
+        api.state.web_pool = web_pool
+        api.state.token_verifier = TokenVerifier(web_pool, ttl=settings.customer_token_ttl)
+        api.state.snapshots = Snapshots(web_pool, app=DEMO_APP, domain=DEMO_DOMAIN)
+        try:
+            yield
+        finally:
+            await group_commit.stop()
+            await asyncio.gather(web_pool.close(), ingest_pool.close())
+
+
+def _api(lifespan: Any) -> FastAPI:  # noqa: ANN401 - FastAPI's own type is private
+    api = FastAPI(
+        title="Sellflow mobile API",
+        version=__version__,
+        description="What a store's own app shows its customers.",
+        lifespan=lifespan,
+        redoc_url=None,
+        routes=[Route("/healthz", healthz)],
+        responses={},
+    )
+    answer_with_problems(api)
+    api.include_router(mobile_api.router)
+    api.include_router(page.router)
+    api.router.routes.append(Mount("/status", page.static_files))
+    _describe_problems(api)
+    return api
+
+
+def _describe_problems(api: FastAPI) -> None:
+    """Put the problem schema into the OpenAPI document: routes refer to it, none returns it as its model."""
+    generate = api.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas["ProblemDetails"] = ProblemDetails.model_json_schema()
+        for path in document["paths"].values():
+            for operation in path.values():
+                # FastAPI promises 422 wherever there is input; here that is a 400 problem.
+                operation["responses"].pop("422", None)
+        schemas.pop("HTTPValidationError", None)
+        schemas.pop("ValidationError", None)
+        return document
+
+    api.openapi = openapi  # type: ignore[method-assign]

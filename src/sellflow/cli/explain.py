@@ -1,0 +1,6 @@
+"""`sellflow simulate …`: let the simulated store sell."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None: ...

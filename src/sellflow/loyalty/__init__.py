@@ -1,0 +1,1 @@
+"""Loyalty: what orders earn, and the ledger that keeps it."""

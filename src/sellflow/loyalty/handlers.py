@@ -1,0 +1,239 @@
+"""What loyalty does with orders and refunds: computes what is true by now, and posts the difference."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import orjson
+
+from sellflow.errors import PermanentError
+from sellflow.loyalty import store
+from sellflow.loyalty.ledger import Transfer
+from sellflow.loyalty.ledger_store import post_movements
+from sellflow.loyalty.models import (
+    Movement,
+    MovementKind,
+    Order,
+    OrderNews,
+    OrderState,
+    Posted,
+    Refund,
+    SpendRule,
+)
+from sellflow.loyalty.payloads import parse_news
+from sellflow.loyalty.rules import changes, is_earning, reason_for_nothing, revise, target_points
+from sellflow.loyalty.store import OrderKey
+from sellflow.postgres.database import Connection
+from sellflow.queue.topics import EmittedEvent, Event, Handler, Outbox, Subscription
+
+POINTS_EARNED = "loyalty.points.earned"
+POINTS_CLAWED_BACK = "loyalty.points.clawed_back"
+TOPIC_OF = {MovementKind.EARN: POINTS_EARNED, MovementKind.CLAWBACK: POINTS_CLAWED_BACK}
+
+
+class ForeignOrderError(PermanentError):
+    """A delivery names one shop in its unsigned header, and another shop of the app owns the order."""
+
+    code = "loyalty.foreign_order"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownOrder:
+    """An order after this batch's news: its state, its refunds, the ledger's word on it, and the newest event."""
+
+    state: OrderState
+    refunds: Sequence[Refund]
+    posted: Posted
+    rule: SpendRule | None
+    event: Event
+
+
+async def record_orders(
+    connection: Connection, batch: Sequence[tuple[Event, OrderNews]], outbox: Outbox
+) -> Mapping[int, str]:
+    """Record what a batch says of orders and refunds, and post what follows; any order of arrival ends alike."""
+    news: dict[OrderKey, list[tuple[Event, OrderNews]]] = defaultdict(list)
+    for event, each in batch:
+        news[event.shop_id, each.order_id].append((event, each))
+    rules = await store.read_rules(connection, {shop_id for shop_id, _ in news})
+    states, known_before = await _record(connection, news, rules)
+    refunds, posted = await _read_history(connection, news, known_before)
+    orders = {
+        key: KnownOrder(
+            state, refunds.get(key, ()), posted.get(key, Posted({}, 0)), _rule(state, rules), news[key][-1][0]
+        )
+        for key, state in states.items()
+    }
+    movements = {key: _movements(order) for key, order in orders.items()}
+    transfers = await post_movements(connection, [each for key in sorted(movements) for each in movements[key]])
+    for transfer in transfers:
+        outbox.emit(_announcement(transfer))
+    sentences = {key: _sentence(order, movements[key]) for key, order in orders.items()}
+    return {event.event_id: sentences[key] for key, events in news.items() for event, _ in events}
+
+
+async def _record(
+    connection: Connection,
+    news: Mapping[OrderKey, Sequence[tuple[Event, OrderNews]]],
+    rules: Mapping[int, Sequence[SpendRule]],
+) -> tuple[dict[OrderKey, OrderState], set[OrderKey]]:
+    """Bring the order tables up to date; return the states, and the keys that were there before."""
+    snapshots = {key: [each.order for _, each in events if each.order] for key, events in news.items()}
+    states = {key: _revised(store.unknown_order(*key), snapshots[key], rules) for key in news}
+    inserted = await store.insert_new(connection, list(states.values()))
+    known = set(news) - inserted
+    if known:
+        before = await store.lock_known(connection, known)
+        _refuse_foreign(known - set(before))
+        after = {key: _revised(before[key], snapshots[key], rules) for key in known}
+        changed = [after[key] for key in sorted(known) if after[key] != before[key]]
+        if changed:
+            await store.update_known(connection, changed)
+        states |= after
+    winners = [(key[0], order) for key, orders in snapshots.items() for order in _winner(states[key], orders)]
+    await store.write_lines(connection, winners)
+    await store.write_refunds(connection, _distinct_refunds(news))
+    return states, known
+
+
+def _revised(state: OrderState, orders: Sequence[Order], rules: Mapping[int, Sequence[SpendRule]]) -> OrderState:
+    """Fold snapshots into a state, and fix its rule version once it is paid for."""
+    for order in orders:
+        state = revise(state, order)
+    in_force = rules.get(state.shop_id)
+    if state.rule_id is None and in_force and is_earning(state):
+        state = replace(state, rule_id=in_force[-1].rule_id, rule_version=in_force[-1].version)
+    return state
+
+
+def _winner(state: OrderState, orders: Sequence[Order]) -> list[Order]:
+    """Return the snapshot that the state was taken from, when it is one of this batch's."""
+    winning = (state.revised_at, state.revision_rank)
+    return [order for order in orders if (order.revised_at, order.revision_rank) == winning][:1]
+
+
+def _distinct_refunds(news: Mapping[OrderKey, Sequence[tuple[Event, OrderNews]]]) -> list[tuple[int, Refund]]:
+    """Return the batch's refunds, each once, with the largest amount that was told of it."""
+    distinct: dict[tuple[int, int], Refund] = {}
+    for (shop_id, _), events in news.items():
+        for _, each in events:
+            for refund in each.refunds:
+                before = distinct.get((shop_id, refund.refund_id))
+                if before is None or before.amount < refund.amount:
+                    distinct[shop_id, refund.refund_id] = refund
+    return [(shop_id, refund) for (shop_id, _), refund in distinct.items()]
+
+
+def _refuse_foreign(missing: Collection[OrderKey]) -> None:
+    if missing:
+        listed = ", ".join(str(order_id) for _, order_id in sorted(missing))
+        raise ForeignOrderError(
+            f"order {listed} belongs to another shop of this app: the delivery's shop header is not signed and "
+            "names the wrong one"
+        )
+
+
+async def _read_history(
+    connection: Connection,
+    news: Mapping[OrderKey, Sequence[tuple[Event, OrderNews]]],
+    known_before: set[OrderKey],
+) -> tuple[Mapping[OrderKey, Sequence[Refund]], Mapping[OrderKey, Posted]]:
+    """Return refunds and postings where there can be any: an order first seen now has no posting."""
+    refunded = {key for key, events in news.items() if any(each.refunds for _, each in events)}
+    with_refunds = refunded | known_before
+    refunds = await store.read_refunds(connection, with_refunds) if with_refunds else {}
+    posted = await store.read_posted(connection, known_before) if known_before else {}
+    return refunds, posted
+
+
+def _rule(state: OrderState, rules: Mapping[int, Sequence[SpendRule]]) -> SpendRule | None:
+    pinned = (state.rule_id, state.rule_version)
+    return next((rule for rule in rules.get(state.shop_id, ()) if (rule.rule_id, rule.version) == pinned), None)
+
+
+def _movements(order: KnownOrder) -> list[Movement]:
+    state, rule = order.state, order.rule
+    if rule is None:
+        return []
+    target = target_points(state, order.refunds, rule)
+    return [
+        Movement(
+            shop_id=state.shop_id,
+            customer_id=change.customer_id,
+            kind=change.kind,
+            points=change.points,
+            source=store.order_source(state.order_id),
+            rule_id=rule.rule_id,
+            revision=order.posted.revision + number,
+            snapshot=_snapshot(order, rule, target),
+            day=order.event.day,
+            event_id=order.event.event_id,
+        )
+        for number, change in enumerate(changes(state, target, order.posted), start=1)
+    ]
+
+
+def _snapshot(order: KnownOrder, rule: SpendRule, target: int) -> dict[str, str | int]:
+    """Return what the points were computed from, kept with the transfer for good."""
+    state = order.state
+    return {
+        "order": state.name,
+        "rule_version": rule.version,
+        "points_per_unit": str(rule.points_per_unit.normalize()),
+        "rounding": rule.rounding.value,
+        "currency": state.currency,
+        "subtotal": str(state.subtotal),
+        "refunds": len(order.refunds),
+        "financial_status": state.financial_status,
+        "target": target,
+    }
+
+
+def _sentence(order: KnownOrder, movements: Sequence[Movement]) -> str:
+    if not movements:
+        return reason_for_nothing(order.state, order.rule)
+    return "; ".join(
+        f"{'earned' if each.points > 0 else 'took back'} {abs(each.points)} points, customer {each.customer_id}"
+        for each in movements
+    )
+
+
+def _announcement(transfer: Transfer) -> EmittedEvent:
+    movement = transfer.movement
+    payload = {
+        "transfer_id": transfer.transfer_id,
+        "customer_id": movement.customer_id,
+        "points": movement.points,
+        "balance": transfer.balance_after,
+        "source": movement.source,
+    }
+    return EmittedEvent(
+        movement.shop_id, TOPIC_OF[movement.kind], f"customer:{movement.customer_id}", orjson.dumps(payload)
+    )
+
+
+SUBSCRIPTION = Subscription(
+    queue="loyalty",
+    topics={
+        "shopify.orders.create": "an order was placed",
+        "shopify.orders.paid": "an order was paid for",
+        "shopify.orders.updated": "an order changed in any way",
+        "shopify.orders.edited": "lines of an order were added or removed",
+        "shopify.orders.cancelled": "an order was cancelled",
+        "shopify.orders.fulfilled": "everything of an order was sent",
+        "shopify.orders.partially_fulfilled": "a part of an order was sent",
+        "shopify.refunds.create": "something of an order was given back",
+        POINTS_EARNED: "a customer gained points",
+        POINTS_CLAWED_BACK: "points were taken back after a refund, a cancellation or an edit",
+    },
+    handlers=(
+        Handler(
+            name="record_orders",
+            patterns=("shopify.orders.*", "shopify.refunds.create"),
+            parse=parse_news,
+            apply=record_orders,
+        ),
+    ),
+)

@@ -1,0 +1,257 @@
+"""Reads Shopify's REST order and refund resources; whatever is malformed or absurd is refused here.
+
+Field lists: https://shopify.dev/docs/api/admin-rest/latest/resources/order and …/refund.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from hashlib import sha256
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from sellflow.errors import InvalidPayloadError
+from sellflow.loyalty.models import Order, OrderLine, OrderNews, Refund, RefundLine
+from sellflow.queue.topics import Event
+
+#: More than any order is worth in any currency; beyond it an amount is a fault, and points would not be exact.
+LARGEST_AMOUNT = Decimal(10_000_000_000)
+CENT_OF_A_CENT = Decimal("0.0001")
+
+#: How far an order has come, for two snapshots of one second.
+STATUS_ORDER = ("pending", "authorized", "partially_paid", "paid", "partially_refunded", "refunded", "voided")
+
+
+def _exact(value: object) -> object:
+    """Turn a JSON number into its decimal digits; amounts are strings in most fields, numbers in a few."""
+    return str(value) if isinstance(value, float) else value
+
+
+def _null_as_empty(value: object) -> object:
+    return [] if value is None else value
+
+
+Signed = Annotated[Decimal, BeforeValidator(_exact), Field(ge=-LARGEST_AMOUNT, le=LARGEST_AMOUNT, allow_inf_nan=False)]
+Amount = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, le=LARGEST_AMOUNT, allow_inf_nan=False)]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+Identity = Annotated[int, Field(gt=0, lt=2**63)]
+Quantity = Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+class _Payload(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class _Money(_Payload):
+    amount: Amount
+    currency_code: Currency
+
+
+class _MoneySet(_Payload):
+    shop_money: _Money
+    presentment_money: _Money | None = None
+
+
+class _SignedMoney(_Payload):
+    amount: Signed
+
+
+class _SignedMoneySet(_Payload):
+    shop_money: _SignedMoney
+
+
+class _DiscountAllocation(_Payload):
+    amount: Amount
+    amount_set: _MoneySet | None = None
+
+
+class _LineItem(_Payload):
+    id: Identity
+    product_id: Identity | None = None
+    variant_id: Identity | None = None
+    quantity: Quantity
+    price: Amount
+    price_set: _MoneySet | None = None
+    discount_allocations: Annotated[tuple[_DiscountAllocation, ...], BeforeValidator(_null_as_empty)] = ()
+
+
+class _RefundLineItem(_Payload):
+    line_item_id: Identity
+    quantity: Quantity
+    subtotal: Amount
+    subtotal_set: _MoneySet | None = None
+
+
+class _OrderAdjustment(_Payload):
+    kind: str
+    amount: Signed
+    amount_set: _SignedMoneySet | None = None
+
+
+class _Transaction(_Payload):
+    kind: str
+    status: str
+    amount: Amount
+    currency: Currency | None = None
+
+
+class _RefundResource(_Payload):
+    id: Identity
+    order_id: Identity
+    created_at: datetime
+    refund_line_items: Annotated[tuple[_RefundLineItem, ...], BeforeValidator(_null_as_empty)] = ()
+    order_adjustments: Annotated[tuple[_OrderAdjustment, ...], BeforeValidator(_null_as_empty)] = ()
+    transactions: Annotated[tuple[_Transaction, ...], BeforeValidator(_null_as_empty)] = ()
+
+
+class _Customer(_Payload):
+    id: Identity
+
+
+class _OrderResource(_Payload):
+    id: Identity
+    name: str = Field(max_length=255)
+    customer: _Customer | None = None
+    currency: Currency
+    presentment_currency: Currency | None = None
+    subtotal_price: Amount
+    subtotal_price_set: _MoneySet | None = None
+    financial_status: str | None = None
+    created_at: datetime
+    updated_at: datetime
+    cancelled_at: datetime | None = None
+    line_items: Annotated[tuple[_LineItem, ...], BeforeValidator(_null_as_empty)] = ()
+    refunds: Annotated[tuple[_RefundResource, ...], BeforeValidator(_null_as_empty)] = ()
+
+
+class _OrderEdit(_Payload):
+    order_id: Identity
+
+
+class _OrderEdited(_Payload):
+    order_edit: _OrderEdit
+
+
+def parse_news(event: Event) -> OrderNews:
+    """Return what a webhook says of its order.
+
+    Raises
+    ------
+    InvalidPayloadError
+        If the payload is no such resource, naming the fields at fault.
+    """
+    try:
+        if event.topic == "shopify.refunds.create":
+            refund = _refund(_RefundResource.model_validate_json(event.payload))
+            return OrderNews(refund.order_id, None, (refund,))
+        if event.topic == "shopify.orders.edited":
+            # Says which lines changed but not what they cost; the orders/updated that goes with it does.
+            edit = _OrderEdited.model_validate_json(event.payload)
+            return OrderNews(edit.order_edit.order_id, None, ())
+        resource = _OrderResource.model_validate_json(event.payload)
+        order = _order(resource, sha256(event.payload).hexdigest())
+    except ValidationError as error:
+        faults = "; ".join(_fault(detail["loc"], detail["msg"]) for detail in error.errors(include_url=False)[:5])
+        raise InvalidPayloadError(f"not a valid {event.topic} payload: {faults}") from None
+    refunds = tuple(_refund(each) for each in resource.refunds if each.order_id == resource.id)
+    return OrderNews(order.order_id, order, refunds)
+
+
+def _fault(location: tuple[int | str, ...], message: str) -> str:
+    return f"{'.'.join(map(str, location)) or 'body'}: {message}"
+
+
+def _order(resource: _OrderResource, digest: str) -> Order:
+    shop = resource.subtotal_price_set.shop_money if resource.subtotal_price_set else None
+    presentment = resource.subtotal_price_set.presentment_money if resource.subtotal_price_set else None
+    currency = shop.currency_code if shop else resource.currency
+    subtotal = shop.amount if shop else resource.subtotal_price
+    return Order(
+        order_id=resource.id,
+        name=resource.name,
+        customer_id=resource.customer.id if resource.customer else None,
+        currency=currency,
+        presentment_currency=presentment.currency_code if presentment else currency,
+        subtotal=_rounded(subtotal),
+        presentment_subtotal=_rounded(presentment.amount if presentment else subtotal),
+        financial_status=resource.financial_status or "pending",
+        ordered_at=_utc(resource.created_at),
+        cancelled_at=_utc(resource.cancelled_at) if resource.cancelled_at else None,
+        revised_at=_utc(resource.updated_at),
+        revision_rank=_revision_rank(resource, digest),
+        lines=tuple({line.id: _line(line) for line in resource.line_items}.values()),
+    )
+
+
+def _revision_rank(resource: _OrderResource, digest: str) -> str:
+    """Rank snapshots of one second by how far the order has come, then by content: any total order converges."""
+    status = resource.financial_status or "pending"
+    progress = STATUS_ORDER.index(status) if status in STATUS_ORDER else 0
+    return f"{int(resource.cancelled_at is not None)}{progress}{len(resource.refunds):05d}{digest[:16]}"
+
+
+def _line(line: _LineItem) -> OrderLine:
+    allocations = (
+        each.amount_set.shop_money.amount if each.amount_set else each.amount for each in line.discount_allocations
+    )
+    return OrderLine(
+        line_id=line.id,
+        product_id=line.product_id,
+        variant_id=line.variant_id,
+        quantity=line.quantity,
+        price=_rounded(line.price_set.shop_money.amount if line.price_set else line.price),
+        discount=_rounded(sum(allocations, Decimal(0))),
+    )
+
+
+def _refund(resource: _RefundResource) -> Refund:
+    lines: dict[int, RefundLine] = {}
+    for item in resource.refund_line_items:
+        subtotal = item.subtotal_set.shop_money.amount if item.subtotal_set else item.subtotal
+        before = lines.get(item.line_item_id, RefundLine(item.line_item_id, 0, Decimal(0)))
+        lines[item.line_item_id] = RefundLine(
+            item.line_item_id, before.quantity + item.quantity, before.subtotal + _rounded(subtotal)
+        )
+    amount, currency = _refunded_for_items(resource, tuple(lines.values()))
+    return Refund(
+        refund_id=resource.id,
+        order_id=resource.order_id,
+        amount=_rounded(amount),
+        currency=currency,
+        refunded_at=_utc(resource.created_at),
+        lines=tuple(lines.values()),
+    )
+
+
+def _refunded_for_items(resource: _RefundResource, lines: tuple[RefundLine, ...]) -> tuple[Decimal, str | None]:
+    """Return what was given back for items, and its currency (None: the shop's).
+
+    Shopify describes a refund by lines and by adjustments: a `refund_discrepancy` is negative where more was given
+    back than the lines cost (goodwill) and positive where less was (a restocking fee); a `shipping_refund` is none
+    of our business. A refund with neither is described by its transactions alone.
+    """
+    if lines or resource.order_adjustments:
+        discrepancies = (
+            each.amount_set.shop_money.amount if each.amount_set else each.amount
+            for each in resource.order_adjustments
+            if each.kind == "refund_discrepancy"
+        )
+        amount = sum((line.subtotal for line in lines), Decimal(0)) - sum(discrepancies, Decimal(0))
+        return max(amount, Decimal(0)), None
+    paid_back = [
+        each for each in resource.transactions if each.kind == "refund" and each.status in ("success", "pending")
+    ]
+    currencies = {each.currency for each in paid_back}
+    amount = sum((each.amount for each in paid_back), Decimal(0))
+    return amount, currencies.pop() if len(currencies) == 1 else None
+
+
+def _rounded(amount: Decimal) -> Decimal:
+    return amount.quantize(CENT_OF_A_CENT)
+
+
+def _utc(moment: datetime) -> datetime:
+    """Return the moment in UTC; Shopify always sends an offset, and a missing one is read as UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,142 @@
+"""What an order is worth in points: pure arithmetic on exact decimals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
+
+from sellflow.errors import PermanentError
+from sellflow.loyalty.models import (
+    PAID_STATUSES,
+    MovementKind,
+    Order,
+    OrderState,
+    Posted,
+    Refund,
+    Rounding,
+    SpendRule,
+)
+
+ROUNDINGS = {Rounding.DOWN: ROUND_FLOOR, Rounding.HALF_UP: ROUND_HALF_UP, Rounding.UP: ROUND_CEILING}
+#: JSON readers keep whole numbers exact up to here.
+MOST_POINTS = 2**53 - 1
+
+
+class AbsurdPointsError(PermanentError):
+    """An order would be worth more points than can be counted exactly."""
+
+    code = "loyalty.absurd_points"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What has to be posted for a customer so that the ledger says what is true, and why."""
+
+    customer_id: int
+    kind: MovementKind
+    points: int
+
+
+def points_for(amount: Decimal, rule: SpendRule) -> int:
+    """Return the whole points that `amount` of shop money is worth."""
+    exact = amount * rule.points_per_unit
+    if exact > MOST_POINTS:
+        raise AbsurdPointsError(f"{amount} at {rule.points_per_unit} points a unit cannot be counted exactly")
+    return int(exact.quantize(Decimal(1), rounding=ROUNDINGS[rule.rounding]))
+
+
+def is_earning(state: OrderState) -> bool:
+    """Say whether an order has been paid for, and so decides its rule version now at the latest."""
+    return state.revised_at is not None and state.financial_status in PAID_STATUSES
+
+
+def target_points(state: OrderState, refunds: Iterable[Refund], rule: SpendRule) -> int:
+    """Return the net points that an order should have brought its customer by now.
+
+    What was given back is taken off as round(all refunds together), so that partial refunds add up to the whole
+    whatever their number, and never more than the order earned.
+    """
+    if not is_earning(state) or state.cancelled_at is not None or state.financial_status == "refunded":
+        return 0
+    refunded = sum((refunded_in_shop_money(state, refund) for refund in refunds), Decimal(0))
+    earned = points_for(state.subtotal, rule)
+    return earned - min(earned, points_for(min(refunded, state.subtotal), rule))
+
+
+def refunded_in_shop_money(state: OrderState, refund: Refund) -> Decimal:
+    """Return a refund's amount in shop money, at the rate the order itself was converted at."""
+    if refund.currency in (None, state.currency) or state.presentment_subtotal == 0:
+        return refund.amount
+    return refund.amount * state.subtotal / state.presentment_subtotal
+
+
+def changes(state: OrderState, target: int, posted: Posted) -> list[Change]:
+    """Return what turns the ledger's word on an order into the target.
+
+    Whatever arrived in between, and however often, only the difference is posted. An order that moved to another
+    customer is taken from the one and given to the other.
+    """
+    wanted = dict.fromkeys(posted.points, 0)
+    if state.customer_id is not None:
+        wanted[state.customer_id] = target
+    differences = ((customer, points - posted.points.get(customer, 0)) for customer, points in sorted(wanted.items()))
+    return [
+        Change(customer, MovementKind.EARN if points > 0 else MovementKind.CLAWBACK, points)
+        for customer, points in differences
+        if points
+    ]
+
+
+def revise(state: OrderState, order: Order) -> OrderState:
+    """Return the state after hearing of `order`: the newest snapshot wins, whatever order they arrive in.
+
+    The customer is that of the newest snapshot that names one: an express checkout has none at first, and an older
+    delivery that arrives late may be the only one that does.
+    """
+    if order.customer_id is not None and _is_later(order, state):
+        state = replace(state, customer_id=order.customer_id, customer_revised_at=order.revised_at)
+    if not is_newer(order, state):
+        return state
+    return replace(
+        state,
+        name=order.name,
+        currency=order.currency,
+        presentment_currency=order.presentment_currency,
+        subtotal=order.subtotal,
+        presentment_subtotal=order.presentment_subtotal,
+        financial_status=order.financial_status,
+        ordered_at=order.ordered_at,
+        cancelled_at=order.cancelled_at,
+        revised_at=order.revised_at,
+        revision_rank=order.revision_rank,
+    )
+
+
+def is_newer(order: Order, state: OrderState) -> bool:
+    """Say whether a snapshot is newer than the one the state was taken from."""
+    if state.revised_at is None:
+        return True
+    return (order.revised_at, order.revision_rank) > (state.revised_at, state.revision_rank)
+
+
+def _is_later(order: Order, state: OrderState) -> bool:
+    """Say whether a snapshot's customer is to be believed over the known one; a tie goes to the larger id."""
+    if state.customer_revised_at is None or state.customer_id is None or order.customer_id is None:
+        return True
+    return (order.revised_at, order.customer_id) > (state.customer_revised_at, state.customer_id)
+
+
+def reason_for_nothing(state: OrderState, rule: SpendRule | None) -> str:
+    """Say in one sentence why an order has no points (yet); None of it is an error."""
+    if state.revised_at is None:
+        return "kept: the order itself has not arrived yet"
+    if rule is None:
+        return "kept: the shop has no earning rule"
+    if state.cancelled_at is not None:
+        return "worth no points: the order was cancelled"
+    if not is_earning(state):
+        return f"kept: the order is {state.financial_status.replace('_', ' ')}, points come when it is paid"
+    if state.customer_id is None:
+        return "kept: the order has no customer yet, points come when there is one"
+    return "nothing to post: the ledger already says so"

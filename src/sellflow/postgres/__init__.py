@@ -1,0 +1,1 @@
+"""Postgres: the embedded server, connections per login, transactions, migrations, backups and leases."""

@@ -1,0 +1,114 @@
+"""Connections to the one database: two addresses, four logins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeAlias
+
+import asyncpg
+import structlog
+
+from sellflow.errors import DatabaseUnavailableError
+from sellflow.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+if TYPE_CHECKING:  # the driver's classes are generic in its stubs alone
+    SessionConnection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+    Connection: TypeAlias = SessionConnection | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+else:
+    SessionConnection = Connection = asyncpg.Connection
+    Pool = asyncpg.Pool
+
+#: What a lost, refused or overloaded database raises; a caller may try again later.
+UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+
+
+class Login(StrEnum):
+    """Who connects. Row-level security gives each login its own view (see docs/decisions/0003)."""
+
+    OWNER = "owner"
+    WEB = "sellflow_web"
+    WORKER = "sellflow_worker"
+    INGEST = "sellflow_ingest"
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where the database is and how each login enters it.
+
+    `session_url` serves LISTEN, advisory locks and migrations; `pooled_url` everything else. When they differ,
+    the pooled one is taken to lead through a transaction pooler, where prepared statements cannot be kept.
+    """
+
+    session_url: str
+    pooled_url: str
+    settings: Settings
+
+    def user(self, login: Login) -> str:
+        """Return the Postgres role of a login."""
+        return self.settings.database_owner if login is Login.OWNER else login.value
+
+    def password(self, login: Login) -> str | None:
+        """Return the password of a login, or None where the server asks for none."""
+        secret = {
+            Login.OWNER: self.settings.database_owner_password,
+            Login.WEB: self.settings.database_web_password,
+            Login.WORKER: self.settings.database_worker_password,
+            Login.INGEST: self.settings.database_ingest_password,
+        }[login]
+        return secret.get_secret_value() or None
+
+    async def connect(self, login: Login, *, purpose: str) -> SessionConnection:
+        """Open one session connection; `purpose` is shown as its application name.
+
+        Raises
+        ------
+        DatabaseUnavailableError
+            If the server cannot be reached.
+        """
+        try:
+            return await asyncpg.connect(
+                self.session_url,
+                user=self.user(login),
+                password=self.password(login),
+                timeout=10,
+                server_settings={"application_name": f"sellflow {purpose}"},
+            )
+        except UNAVAILABLE as error:
+            raise DatabaseUnavailableError(f"Postgres cannot be reached as {self.user(login)}: {error}") from error
+
+    async def pool(self, login: Login, *, purpose: str, size: int, command_timeout: float | None = None) -> Pool:
+        """Open a pool of at most `size` connections on the pooled address, none of them before it is needed."""
+        direct = self.session_url == self.pooled_url
+        return await asyncpg.create_pool(
+            self.pooled_url,
+            user=self.user(login),
+            password=self.password(login),
+            min_size=0,
+            max_size=size,
+            timeout=5,
+            command_timeout=command_timeout,
+            max_inactive_connection_lifetime=60,
+            statement_cache_size=200 if direct else 0,
+            # A pooler refuses parameters that it does not know.
+            server_settings={"application_name": f"sellflow {purpose}"} if direct else {},
+            reset=_nothing_to_reset,
+        )
+
+
+async def _nothing_to_reset(_: object) -> None:
+    """Skip the driver's reset on release: settings are only ever made for one transaction (SET LOCAL)."""

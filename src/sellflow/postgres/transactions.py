@@ -1,0 +1,53 @@
+"""Transactions with their row-level-security context: nobody commits but these."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from itertools import count
+
+from sellflow.postgres.database import Connection, Pool
+
+_savepoint_names = count(1)
+
+
+@asynccontextmanager
+async def shop_transaction(pool: Pool, shop_id: int) -> AsyncIterator[Connection]:
+    """Run one transaction of the `web` login that sees `shop_id` and no other shop."""
+    async with pool.acquire() as connection, _transaction(connection, "sellflow.shop_id", str(int(shop_id))):
+        yield connection
+
+
+@asynccontextmanager
+async def batch_transaction(connection: Connection, shop_ids: Iterable[int]) -> AsyncIterator[Connection]:
+    """Run one transaction of the `worker` login that sees the shops of its batch and no other."""
+    listed = ",".join(str(int(shop_id)) for shop_id in sorted(set(shop_ids)))
+    async with _transaction(connection, "sellflow.shop_ids", f"{{{listed}}}"):
+        yield connection
+
+
+@asynccontextmanager
+async def savepoint(connection: Connection) -> AsyncIterator[None]:
+    """Undo what the block did when it raises, and keep the transaction around it usable."""
+    name = f"s{next(_savepoint_names)}"
+    await connection.execute(f"SAVEPOINT {name}")
+    try:
+        yield
+    except BaseException:
+        if not connection.is_closed():
+            await connection.execute(f"ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
+        raise
+    await connection.execute(f"RELEASE SAVEPOINT {name}")
+
+
+@asynccontextmanager
+async def _transaction(connection: Connection, setting: str, value: str) -> AsyncIterator[None]:
+    """Open and close a transaction in one round trip each; `value` holds digits, commas and braces only."""
+    await connection.execute(f"BEGIN; SET LOCAL {setting} = '{value}'")
+    try:
+        yield
+    except BaseException:
+        if not connection.is_closed():
+            await connection.execute("ROLLBACK")
+        raise
+    await connection.execute("COMMIT")

@@ -1,0 +1,27 @@
+"""When a failed message is tried again: pure arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sellflow.errors import PermanentError
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often a message is tried and how long the waits between may grow, in seconds."""
+
+    attempts: int
+    base: float
+    cap: float
+
+    def delay(self, failures: int, error: Exception, chance: float) -> float | None:
+        """Return the seconds until the next attempt, or None when there is none.
+
+        Capped exponential backoff with full jitter: `chance`, between 0 and 1, is drawn by the caller. Many
+        messages that failed together thus come back spread out, not together.
+        """
+        if isinstance(error, PermanentError) or failures >= self.attempts:
+            return None
+        # 2**64 is beyond any cap, and keeps the power from overflowing a float.
+        return float(chance * min(self.cap, self.base * 2 ** min(failures, 64)))

@@ -1,0 +1,276 @@
+"""The process roles: each is a coroutine that serves until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+import structlog
+import uvicorn
+
+from sellflow.edge.customer_tokens import ensure_signing_key
+from sellflow.errors import ConfigurationError, PortTakenError
+from sellflow.loyalty import handlers as loyalty
+from sellflow.postgres.database import Database, Login, SessionConnection
+from sellflow.postgres.opening import Prepare, check_revision
+from sellflow.queue.consumer import Consumer
+from sellflow.queue.event_log import adopt
+from sellflow.queue.periodic import Job, Scheduler
+from sellflow.queue.setup import prepare_queues
+from sellflow.queue.topics import Registry
+from sellflow.queue.wakeups import WakeUps
+from sellflow.settings import Settings
+from sellflow.shops import handlers as shops
+
+log = structlog.get_logger(__name__)
+
+#: Serves until the event is set.
+Serve = Callable[[asyncio.Event], Awaitable[None]]
+
+DAY_PARTITIONS_EVERY = 3600.0
+ADOPTION_EVERY = 15.0
+
+
+def build_registry() -> Registry:
+    """Return every domain's subscription."""
+    return Registry([loyalty.SUBSCRIPTION, shops.SUBSCRIPTION])
+
+
+def prepare_above(settings: Settings) -> Prepare:
+    """Return what `migrate` does above the schema: queues, partitions and the first signing key."""
+
+    async def prepare(connection: SessionConnection) -> None:
+        await prepare_queues(connection, build_registry(), days_ahead=settings.event_partitions_ahead)
+        await ensure_signing_key(connection)
+
+    return prepare
+
+
+def run(serve: Serve) -> None:
+    """Run a role in this process until SIGTERM or SIGINT."""
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await serve(stop)
+
+    import uvloop  # noqa: PLC0415 - only a process that serves needs it
+
+    uvloop.run(main())
+
+
+def bind(host: str, port: int, *, setting: str) -> socket.socket:
+    """Bind a listening socket.
+
+    Raises
+    ------
+    PortTakenError
+        If another program listens there, naming the port and the setting that changes it.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        if error.errno in (98, 48):  # EADDRINUSE on Linux and macOS
+            raise PortTakenError(
+                f"port {port} on {host} is taken by another program: end that one, or choose another port with {setting}"
+            ) from error
+        raise ConfigurationError(f"{host}:{port} cannot be listened on ({error.strerror}): set {setting}") from error
+    return listener
+
+
+async def serve_http(app: object, listener: socket.socket, stop: asyncio.Event) -> None:
+    """Serve an ASGI application on a bound socket until `stop`, finishing what is in flight."""
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        loop="none",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    stopping.cancel()
+    await task
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without its signal handlers: signals are `run`'s."""
+
+    @contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def] # noqa: ANN202 - uvicorn's own signature
+        yield
+
+
+def web(database: Database, listener: socket.socket) -> Serve:
+    """Return the web role: webhooks, mobile API, status page."""
+
+    async def serve(stop: asyncio.Event) -> None:
+        from sellflow.app import WebApplication  # noqa: PLC0415 - FastAPI is the web role's alone
+
+        await check_revision(database, Login.WEB)
+        app = WebApplication(database, build_registry())
+        watch = asyncio.create_task(_forward(stop, app.api.state.stopping))
+        async with operations(database.settings, app.check, stop):
+            await serve_http(app, listener, stop)
+        watch.cancel()
+
+    return serve
+
+
+async def _forward(stop: asyncio.Event, other: asyncio.Event) -> None:
+    await stop.wait()
+    other.set()
+
+
+def worker(database: Database, queues: Sequence[str] = ()) -> Serve:
+    """Return the worker role: a consumer for each of `queues` (all, when empty)."""
+
+    async def serve(stop: asyncio.Event) -> None:
+        settings = database.settings
+        await check_revision(database, Login.WORKER)
+        registry = build_registry()
+        unknown = set(queues) - set(registry.subscriptions)
+        if unknown:
+            known = ", ".join(registry.subscriptions)
+            raise ConfigurationError(
+                f"SELLFLOW_WORKER_QUEUES: there is no queue {', '.join(sorted(unknown))} (known: {known})"
+            )
+        subscriptions = [each for name, each in registry.subscriptions.items() if name in queues or not queues]
+        pool = await database.pool(Login.WORKER, purpose="worker", size=len(subscriptions) + 1)
+        wake_ups = WakeUps(database)
+        consumers = [
+            Consumer(subscription=each, registry=registry, pool=pool, wake_ups=wake_ups, settings=settings)
+            for each in subscriptions
+        ]
+
+        async def check() -> None:
+            await pool.fetchval("SELECT 1")
+
+        listening = asyncio.create_task(wake_ups.listen())
+        tasks = [asyncio.create_task(consumer.run()) for consumer in consumers]
+        log.info("worker.serves", queues=[each.queue for each in subscriptions])
+        async with operations(settings, check, stop):
+            await _until_stopped(tasks, stop)
+        for consumer in consumers:
+            consumer.stop()
+        await _drain(tasks, settings.worker_grace)
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        await asyncio.wait_for(pool.close(), timeout=5)
+
+    return serve
+
+
+async def _until_stopped(tasks: Sequence[asyncio.Task[None]], stop: asyncio.Event) -> None:
+    """Wait for `stop`, or for a task that ended by itself: that is a fault, and is raised."""
+    stopping = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    for task in done - {stopping}:
+        await task
+
+
+async def _drain(tasks: Sequence[asyncio.Task[None]], grace: float) -> None:
+    """Let consumers finish their batch; what takes longer is rolled back and handled by another worker."""
+    _, late = await asyncio.wait(tasks, timeout=grace)
+    for task in late:
+        log.warning("worker.batch_given_up", grace=grace)
+        task.cancel()
+    await asyncio.gather(*late, return_exceptions=True)
+
+
+def scheduler(database: Database) -> Serve:
+    """Return the scheduler role: periodic work, done by whichever scheduler leads."""
+
+    async def serve(stop: asyncio.Event) -> None:
+        await check_revision(database, Login.OWNER)
+        role = Scheduler(database, periodic_jobs(database.settings))
+
+        async def check() -> None:
+            connection = await database.connect(Login.OWNER, purpose="scheduler check")
+            await connection.close()
+
+        async with operations(database.settings, check, stop):
+            task = asyncio.create_task(role.run())
+            await _until_stopped([task], stop)
+            role.stop()
+            await task
+
+    return serve
+
+
+def periodic_jobs(settings: Settings) -> list[Job]:
+    """Return every periodic job."""
+    topics = list(build_registry().topics)
+
+    async def make_partitions(connection: SessionConnection) -> None:
+        await connection.execute("CALL make_day_partitions($1)", settings.event_partitions_ahead)
+
+    async def adopt_waiting(connection: SessionConnection) -> None:
+        await adopt(connection, topics)
+
+    return [
+        Job("make_day_partitions", DAY_PARTITIONS_EVERY, make_partitions),
+        Job("adopt_events", ADOPTION_EVERY, adopt_waiting),
+    ]
+
+
+def simulator(settings: Settings, listener: socket.socket) -> Serve:
+    """Return the simulator role: a Shopify to develop against."""
+
+    async def serve(stop: asyncio.Event) -> None:
+        from sellflow.simulator.app import create_app  # noqa: PLC0415 - no other role needs it
+
+        await serve_http(create_app(settings), listener, stop)
+
+    return serve
+
+
+def together(*parts: Serve) -> Serve:
+    """Return several roles served in one process; when one ends, all do."""
+
+    async def serve(stop: asyncio.Event) -> None:
+        async def one(part: Serve) -> None:
+            try:
+                await part(stop)
+            finally:
+                stop.set()
+
+        await asyncio.gather(*(one(part) for part in parts))
+
+    return serve
+
+
+@asynccontextmanager
+async def operations(
+    settings: Settings, check: Callable[[], Awaitable[object]], stop: asyncio.Event
+) -> AsyncIterator[None]:
+    """Serve the operations port while the block runs, where it is open."""
+    if settings.operations_port == 0:
+        yield
+        return
+    from sellflow.status.health import operations_app  # noqa: PLC0415
+
+    listener = bind(settings.operations_host, settings.operations_port, setting="SELLFLOW_OPERATIONS_PORT")
+    task = asyncio.create_task(serve_http(operations_app(check), listener, stop))
+    try:
+        yield
+    finally:
+        await task

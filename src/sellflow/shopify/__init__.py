@@ -1,0 +1,1 @@
+"""What Shopify defines: signatures, headers, tokens and the Admin API."""

@@ -1,0 +1,1 @@
+"""Apps and the shops that installed them."""

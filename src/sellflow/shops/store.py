@@ -1,0 +1,155 @@
+"""The SQL of apps and shops. The owner writes; web reads through its own login."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import asyncpg
+
+from sellflow.errors import ConfigurationError, NotFoundError
+from sellflow.postgres.database import Connection, Pool, SessionConnection
+from sellflow.shops.models import App, Shop
+
+_APP = "app_id, handle, client_id, client_secret, previous_secret"
+_SHOP = "shop_id, app_id, domain, currency, installed_at, uninstalled_at"
+
+
+async def list_apps(connection: SessionConnection | Pool) -> list[App]:
+    """Return every app."""
+    return [App(**row) for row in await connection.fetch(f"SELECT {_APP} FROM apps ORDER BY handle")]
+
+
+async def add_app(connection: SessionConnection, *, handle: str, client_id: str, client_secret: str) -> App:
+    """Add an app, or give a known one its client id; an existing secret is never replaced here.
+
+    Raises
+    ------
+    ConfigurationError
+        If the handle is malformed or the client id belongs to another app.
+    """
+    try:
+        row = await connection.fetchrow(
+            f"""
+            INSERT INTO apps (handle, client_id, client_secret) VALUES ($1, $2, $3)
+            ON CONFLICT (handle) DO UPDATE SET client_id = EXCLUDED.client_id
+            RETURNING {_APP}
+            """,
+            handle,
+            client_id,
+            client_secret,
+        )
+    except asyncpg.CheckViolationError as error:
+        raise ConfigurationError(
+            f"the app {handle!r} was refused: a handle is lower-case letters, digits and hyphens, "
+            "and neither client id nor secret may be empty"
+        ) from error
+    except asyncpg.UniqueViolationError as error:
+        raise ConfigurationError(f"the client id {client_id!r} belongs to another app") from error
+    assert row is not None
+    return App(**row)
+
+
+async def rotate_secret(connection: SessionConnection, handle: str, new_secret: str) -> None:
+    """Make `new_secret` the current one; the one before it stays accepted until it is forgotten."""
+    status = await connection.execute(
+        """
+        UPDATE apps SET previous_secret = client_secret, client_secret = $2
+        WHERE handle = $1 AND client_secret <> $2
+        """,
+        handle,
+        new_secret,
+    )
+    if status == "UPDATE 0":
+        await find_app(connection, handle)
+
+
+async def forget_previous_secret(connection: SessionConnection, handle: str) -> None:
+    """Stop accepting signatures by the previous secret."""
+    await find_app(connection, handle)
+    await connection.execute("UPDATE apps SET previous_secret = NULL WHERE handle = $1", handle)
+
+
+async def find_app(connection: SessionConnection, handle: str) -> App:
+    """Return an app by its handle.
+
+    Raises
+    ------
+    NotFoundError
+        If there is none, naming those there are.
+    """
+    apps = await list_apps(connection)
+    for app in apps:
+        if app.handle == handle:
+            return app
+    known = ", ".join(app.handle for app in apps) or "none yet"
+    raise NotFoundError(f"there is no app {handle!r} (known: {known}); add it with `sellflow apps add`")
+
+
+async def list_shops(connection: SessionConnection) -> list[Shop]:
+    """Return every shop; the owner's view."""
+    return [Shop(**row) for row in await connection.fetch(f"SELECT {_SHOP} FROM shops ORDER BY domain")]
+
+
+async def install_shop(connection: SessionConnection, *, app_id: int, domain: str, currency: str) -> Shop:
+    """Add a shop, or mark a known one as installed again.
+
+    Raises
+    ------
+    ConfigurationError
+        If the domain or the currency is malformed.
+    """
+    try:
+        row = await connection.fetchrow(
+            f"""
+            INSERT INTO shops (app_id, domain, currency) VALUES ($1, $2, $3)
+            ON CONFLICT (app_id, domain) DO UPDATE SET currency = EXCLUDED.currency, uninstalled_at = NULL
+            RETURNING {_SHOP}
+            """,
+            app_id,
+            domain.lower(),
+            currency.upper(),
+        )
+    except asyncpg.CheckViolationError as error:
+        raise ConfigurationError(
+            f"the shop was refused: {domain!r} must look like name.myshopify.com and {currency!r} like USD"
+        ) from error
+    assert row is not None
+    return Shop(**row)
+
+
+async def find_shop(connection: SessionConnection, domain: str) -> Shop:
+    """Return a shop by its domain; the owner's view.
+
+    Raises
+    ------
+    NotFoundError
+        If there is none, or several apps have it.
+    """
+    rows = await connection.fetch(f"SELECT {_SHOP} FROM shops WHERE domain = $1", domain.lower())
+    if not rows:
+        raise NotFoundError(f"there is no shop {domain!r}; `sellflow shops list` shows those there are")
+    if len(rows) > 1:
+        raise NotFoundError(f"{len(rows)} apps are installed in {domain!r}: this needs one")
+    return Shop(**rows[0])
+
+
+async def shop_ids(pool: Pool, app_id: int, domains: Sequence[str]) -> dict[str, int]:
+    """Return the ids of those of `domains` that are known, by domain; all that the ingest login may learn."""
+    rows = await pool.fetch("SELECT domain, shop_id FROM find_shops($1, $2)", app_id, list(domains))
+    return {row["domain"]: row["shop_id"] for row in rows}
+
+
+async def mark_uninstalled(connection: Connection, uninstalled: Sequence[int]) -> None:
+    """Note that shops removed the app; what is stored of them stays until Shopify asks for its erasure."""
+    await connection.execute(
+        "UPDATE shops SET uninstalled_at = COALESCE(uninstalled_at, now()) WHERE shop_id = ANY ($1::bigint[])",
+        list(uninstalled),
+    )
+
+
+async def domains_of(connection: Connection, of_shops: Sequence[int]) -> dict[int, str]:
+    """Return the domains of shops by id."""
+    rows = await connection.fetch(
+        "SELECT shop_id, domain FROM shops WHERE shop_id = ANY ($1::bigint[])", list(of_shops)
+    )
+    return {row["shop_id"]: row["domain"] for row in rows}

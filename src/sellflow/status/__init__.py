@@ -1,0 +1,1 @@
+"""The page at "/": what runs, what happens, and what it came to."""

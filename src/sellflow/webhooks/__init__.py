@@ -1,0 +1,1 @@
+"""The ingest endpoint: authenticate, store, answer."""

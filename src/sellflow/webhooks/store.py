@@ -1,0 +1,174 @@
+"""Stores a batch of deliveries: receipts, events and messages in one statement, one commit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+from prometheus_client import Counter
+
+from sellflow.errors import DatabaseUnavailableError, SellflowError
+from sellflow.postgres.database import UNAVAILABLE, Pool
+from sellflow.queue.event_log import WAKE_UP_CHANNEL, unrouted_total
+from sellflow.queue.topics import Registry
+from sellflow.shops.store import shop_ids
+
+stored_total = Counter("sellflow_webhooks_stored_total", "Deliveries by what became of them.", ["result"])
+
+#: Consumers are announced to at most this often per process, in seconds; those awake need no announcement, and
+#: NOTIFY makes commits queue up behind each other.
+ANNOUNCE_INTERVAL = 0.02
+
+_STORE = """
+WITH incoming AS (
+    SELECT * FROM unnest(
+        $1::integer[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::timestamptz[], $8::bytea[],
+        $9::boolean[]
+    ) AS i (app_id, shop_domain, webhook_id, shop_id, topic, key, triggered_at, payload, is_routed)
+), fresh AS (
+    INSERT INTO receipts (app_id, shop_domain, webhook_id)
+    SELECT app_id, shop_domain, webhook_id FROM incoming
+    ON CONFLICT DO NOTHING
+    RETURNING app_id, shop_domain, webhook_id
+), numbered AS MATERIALIZED (
+    SELECT (now() AT TIME ZONE 'UTC')::date AS day, nextval('event_ids') AS event_id, i.*
+    FROM incoming i JOIN fresh USING (app_id, shop_domain, webhook_id)
+), stored AS (
+    INSERT INTO events (day, event_id, app_id, shop_id, shop_domain, topic, key, webhook_id, triggered_at, payload)
+    SELECT day, event_id, app_id, shop_id, shop_domain, topic, key, webhook_id, triggered_at, payload FROM numbered
+), per_topic AS (
+    SELECT topic, array_agg(event_reference(day, event_id, shop_id, key) ORDER BY event_id) AS messages
+    FROM numbered WHERE is_routed AND shop_id IS NOT NULL
+    GROUP BY topic
+), sent AS MATERIALIZED (
+    SELECT s.queue_name FROM per_topic p, LATERAL pgmq.send_batch_topic(p.topic, p.messages) s
+), announced AS MATERIALIZED (
+    SELECT pg_notify($10, queue_name) FROM (SELECT DISTINCT queue_name FROM sent) q WHERE $11
+)
+SELECT (SELECT count(*) FROM fresh) AS fresh, (SELECT count(*) FROM sent) AS sent, (SELECT count(*) FROM announced)
+"""
+
+
+class RefusedByDatabaseError(SellflowError):
+    """Postgres refuses a delivery for what it holds; its batch was stored without it."""
+
+    code = "webhook.not_storable"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One authenticated delivery as it is stored."""
+
+    app_id: int
+    shop_domain: str
+    webhook_id: str
+    topic: str
+    key: str
+    triggered_at: datetime | None
+    payload: bytes
+
+    @property
+    def identity(self) -> tuple[int, str, str]:
+        """What makes two deliveries the same."""
+        return self.app_id, self.shop_domain, self.webhook_id
+
+
+class DeliveryStore:
+    """Writes deliveries through the ingest login, which may do nothing else."""
+
+    def __init__(self, pool: Pool, registry: Registry) -> None:
+        self._pool = pool
+        self._registry = registry
+        self._shops: dict[tuple[int, str], int] = {}
+        self._announced_at = 0.0
+
+    async def store(self, deliveries: Sequence[Delivery]) -> dict[tuple[int, str, str], SellflowError]:
+        """Commit a batch; return the error of each delivery that could not be stored, by its identity.
+
+        Raises
+        ------
+        DatabaseUnavailableError
+            If the database is away: nothing is known to be stored then.
+        """
+        # Sorted, so that two processes that got overlapping batches take the same keys in the same order.
+        unique = sorted({each.identity: each for each in deliveries}.items())
+        batch = [delivery for _, delivery in unique]
+        try:
+            fresh = await self._insert(batch)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, OSError, TimeoutError) as error:
+            if _is_about_data(error):
+                return await self._store_one_by_one(batch)
+            raise DatabaseUnavailableError(f"the deliveries could not be stored: {error}") from error
+        stored_total.labels("fresh").inc(fresh)
+        stored_total.labels("duplicate").inc(len(deliveries) - fresh)
+        return {}
+
+    async def _store_one_by_one(self, batch: Sequence[Delivery]) -> dict[tuple[int, str, str], SellflowError]:
+        """Find the delivery that spoils its batch; the others are stored."""
+        refused: dict[tuple[int, str, str], SellflowError] = {}
+        for delivery in batch:
+            try:
+                stored_total.labels("fresh").inc(await self._insert([delivery]))
+            except (
+                asyncpg.PostgresError,
+                asyncpg.InterfaceError,
+                ValueError,
+                OSError,
+                TimeoutError,
+            ) as error:
+                if not _is_about_data(error):
+                    raise DatabaseUnavailableError(f"the delivery could not be stored: {error}") from error
+                stored_total.labels("refused").inc()
+                refused[delivery.identity] = RefusedByDatabaseError(f"Postgres refuses this delivery: {error}")
+        return refused
+
+    async def _insert(self, batch: Sequence[Delivery]) -> int:
+        await self._learn_shops(batch)
+        announce = time.monotonic() - self._announced_at > ANNOUNCE_INTERVAL
+        routed = [self._is_routed(delivery.topic) for delivery in batch]
+        row = await self._pool.fetchrow(
+            _STORE,
+            [d.app_id for d in batch],
+            [d.shop_domain for d in batch],
+            [d.webhook_id for d in batch],
+            [self._shops.get((d.app_id, d.shop_domain)) for d in batch],
+            [d.topic for d in batch],
+            [d.key for d in batch],
+            [d.triggered_at for d in batch],
+            [d.payload for d in batch],
+            routed,
+            WAKE_UP_CHANNEL,
+            announce,
+        )
+        if announce:
+            self._announced_at = time.monotonic()
+        assert row is not None
+        return int(row["fresh"])
+
+    def _is_routed(self, topic: str) -> bool:
+        """Say whether a queue wants the topic; Shopify sends what the app subscribed to, declared here or not."""
+        is_routed = topic in self._registry.topics and bool(self._registry.queues_of(topic))
+        if not is_routed:
+            unrouted_total.labels(topic if topic in self._registry.topics else "undeclared").inc()
+        return is_routed
+
+    async def _learn_shops(self, batch: Sequence[Delivery]) -> None:
+        """Look up the shops that are not known yet: one statement per app, none in the usual case."""
+        unknown: dict[int, set[str]] = {}
+        for delivery in batch:
+            if (delivery.app_id, delivery.shop_domain) not in self._shops:
+                unknown.setdefault(delivery.app_id, set()).add(delivery.shop_domain)
+        for app_id, domains in unknown.items():
+            found = await shop_ids(self._pool, app_id, sorted(domains))
+            self._shops |= {(app_id, domain): shop_id for domain, shop_id in found.items()}
+
+
+def _is_about_data(error: Exception) -> bool:
+    """Say whether an error is the fault of a value: SQLSTATE classes 22 and 23, 54, or the driver's own check."""
+    state = getattr(error, "sqlstate", None)
+    if state is not None:
+        return str(state)[:2] in ("22", "23", "54")
+    return isinstance(error, ValueError) and not isinstance(error, UNAVAILABLE[1])
