@@ -61,16 +61,14 @@ def _adjustments(order: Order, refund: Refund) -> list[Json]:
     shipping_id, discrepancy_id = refund.adjustment_ids
     found = []
     if shipping.shop:
-        found.append(
-            _adjustment(order, refund, "shipping_refund", shipping_id, shipping, refund.shipping_tax)
-        )
+        found.append(_adjustment(order, refund, shipping_id, "shipping_refund", shipping))
     if discrepancy.shop or discrepancy.presentment:
-        found.append(_adjustment(order, refund, "refund_discrepancy", discrepancy_id, discrepancy, ZERO))
+        found.append(_adjustment(order, refund, discrepancy_id, "refund_discrepancy", discrepancy))
     return found
 
 
-def _adjustment(order: Order, refund: Refund, kind: str, number: int, paid: Money, tax_paid: Money) -> Json:
-    amount, tax = -paid, -tax_paid
+def _adjustment(order: Order, refund: Refund, number: int, kind: str, paid: Money) -> Json:
+    amount, tax = -paid, -refund.shipping_tax if kind == "shipping_refund" else ZERO
     return {
         "id": number,
         "order_id": order.id,

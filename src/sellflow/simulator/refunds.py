@@ -72,14 +72,16 @@ def refund_rest(order: Order, *, restock: RestockType = RestockType.RETURN, ids:
     Raises
     ------
     RefusedError
-        If no money is left to give back.
+        If nothing, or no money, is left to give back.
     """
-    left = {line.id: current_quantity(order, line) for line in order.lines}
+    left = {line.id: count for line in order.lines if (count := current_quantity(order, line))}
     shipping = current_totals(order).shipping
+    if not left and shipping.shop <= 0:
+        raise RefusedError(f"order {order.name} has nothing left to refund")
     refund = Refund(
         ids(),
         now,
-        lines=_take(order, {key: count for key, count in left.items() if count}, restock, ids),
+        lines=_take(order, left, restock, ids),
         shipping=shipping,
         shipping_tax=tax_of(order, shipping),
     )
