@@ -9,7 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from .conftest import DOMAIN, RegisterShop
+from sellflow.simulator.signing import sign
+
+from .conftest import DOMAIN, SECRET, RegisterShop
 from .receiver import Receiver
 
 Json = dict[str, Any]
@@ -94,6 +96,40 @@ async def test_a_change_sends_what_shopify_would(
 
     assert sorted(receiver.topics()[2:]) == topics
     assert (await api.get(f"/orders/{order['id']}")).json() == changed
+
+
+async def test_an_authorized_order_is_not_paid_until_it_is_captured(
+    api: httpx.AsyncClient, register: RegisterShop, receiver: Receiver
+) -> None:
+    await register()
+    order = await place(api, financial_status="authorized")
+    paid = await post(api, f"/orders/{order['id']}/pay")
+    await receiver.wait_for(3)
+
+    assert (order["financial_status"], paid["financial_status"]) == ("authorized", "paid")
+
+
+async def test_an_unpaid_order_is_voided_by_its_cancellation(
+    api: httpx.AsyncClient, register: RegisterShop, receiver: Receiver
+) -> None:
+    await register()
+    order = await place(api, financial_status="pending")
+    cancelled = await post(api, f"/orders/{order['id']}/cancel", {"reason": "fraud"})
+    await receiver.wait_for(3)
+
+    assert (cancelled["financial_status"], cancelled["cancel_reason"]) == ("voided", "fraud")
+
+
+async def test_a_shop_may_ask_for_the_newer_headers(
+    api: httpx.AsyncClient, register: RegisterShop, receiver: Receiver
+) -> None:
+    await register(headers="event")
+    await place(api)
+
+    for request in await receiver.wait_for(2):
+        assert request.headers["shopify-topic"] in {"orders/create", "orders/paid"}
+        assert request.headers["shopify-hmac-sha256"] == sign(request.body, SECRET)
+        assert "x-shopify-topic" not in request.headers
 
 
 async def test_a_line_refund_gives_back_its_share_after_discounts(
@@ -187,6 +223,13 @@ async def test_identifiers_differ_between_shops(
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "words"),
     [
+        (
+            "PUT",
+            "/shops/a.example.com",
+            {"webhook_url": "http://x/", "client_secret": "x"},
+            400,
+            "a.example.com",
+        ),
         ("PUT", "/shops/a.myshopify.com", {"client_secret": "x"}, 400, "webhook_url: Field required"),
         (
             "PUT",

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from shopify_app import RequestInput, ShopifyApp
 
 from sellflow.simulator.faults import Fate
 from sellflow.simulator.journal import Delivery, pack
@@ -57,6 +58,25 @@ def test_events_carry_the_unprefixed_family() -> None:
     assert found["shopify-webhook-id"] == DELIVERY.webhook_id
     assert found["shopify-resource-id"] == "gid://shopify/Order/42"
     assert not any(name.startswith("X-") for name in found)
+
+
+@pytest.mark.conformance
+@pytest.mark.parametrize("family", HeaderFamily)
+def test_shopifys_own_library_accepts_both(family: HeaderFamily) -> None:
+    library = ShopifyApp("client-id", "hush")
+    found = headers(DELIVERY, BODY, replace(APP, headers=family))
+
+    def verify(body: bytes) -> bool:
+        request: RequestInput = {
+            "method": "POST",
+            "headers": found,
+            "url": "https://app.example.com/webhooks",
+            "body": body.decode(),
+        }
+        return library.verify_webhook_req(request).ok
+
+    assert verify(BODY)
+    assert not verify(BODY + b" ")
 
 
 def test_a_body_leaves_the_journal_as_it_came() -> None:

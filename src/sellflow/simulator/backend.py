@@ -17,6 +17,7 @@ from sellflow.simulator.models import App, Customer, Order, RestockType, Shop
 from sellflow.simulator.money import RefusedError, exchange
 from sellflow.simulator.notices import Change
 from sellflow.simulator.orders import Basket, Pick
+from sellflow.simulator.totals import outstanding
 
 FIRST_ORDER_NUMBER = 1001
 
@@ -86,9 +87,19 @@ class Shopify:
         return self._orders[order_id]
 
     def place(
-        self, domain: str, basket: Basket, *, customer: Customer | None, currency: str | None, paid: bool
+        self,
+        domain: str,
+        basket: Basket,
+        *,
+        customer: Customer | None = None,
+        currency: str | None = None,
+        paid: bool = True,
+        authorized: bool = False,
     ) -> Change:
-        """Place an order; `currency` is the buyer's, `paid` whether the payment comes with it."""
+        """Place an order in the buyer's `currency`.
+
+        It is `paid` at once, or else `authorized` for a later payment, or else pending.
+        """
         shop, now = self.shop(domain), self.now()
         order = orders.place_order(
             shop,
@@ -101,10 +112,10 @@ class Shopify:
             now=now,
         )
         self._numbers[domain] += 1
-        owes = order.shipping.shop or any(line.price.shop for line in order.lines)
-        return self._keep(
-            notices.placed(orders.pay(order, ids=self.ids, now=now) if paid and owes else order)
-        )
+        order = replace(order, is_authorized=authorized)
+        if paid and outstanding(order).presentment > 0:
+            order = orders.pay(order, ids=self.ids, now=now)
+        return self._keep(notices.placed(order))
 
     def pay(self, order_id: int) -> Change:
         """Pay what an order owes."""

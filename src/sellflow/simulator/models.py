@@ -23,6 +23,7 @@ class FinancialStatus(StrEnum):
     """Shopify's `financial_status` of an order."""
 
     PENDING = "pending"
+    AUTHORIZED = "authorized"
     PARTIALLY_PAID = "partially_paid"
     PAID = "paid"
     PARTIALLY_REFUNDED = "partially_refunded"
@@ -221,6 +222,7 @@ class Order:
     edits: tuple[Edit, ...] = ()
     cancelled_at: datetime | None = None
     cancel_reason: str | None = None
+    is_authorized: bool = False
 
     @property
     def name(self) -> str:

@@ -33,13 +33,15 @@ from sellflow.simulator.stories import any_pick, basket
 async def place_order(request: Request) -> Response:
     """POST /shops/{domain}/orders: place an order, told by orders/create and orders/paid."""
     wanted, shopify = await parsed(request, OrderInput), simulator_of(request).shopify
-    shop, rng = shopify.shop(request.path_params["domain"]), random.Random()
+    shop = shopify.shop(request.path_params["domain"])
+    rng = simulator_of(request).rng(shop.domain)
     change = shopify.place(
         shop.domain,
         wanted_basket(wanted, shop, rng),
         customer=wanted_customer(wanted, shopify, shop, rng),
         currency=wanted.presentment_currency,
         paid=wanted.financial_status == "paid",
+        authorized=wanted.financial_status == "authorized",
     )
     return await _told(request, change, wanted, status=201)
 
@@ -68,7 +70,8 @@ async def edit_order(request: Request) -> Response:
     wanted, shopify = await parsed(request, EditInput), simulator_of(request).shopify
     order = shopify.order(order_id_of(request))
     shop = shopify.shop(order.domain)
-    picks = [wanted_pick(line, shop, random.Random()) for line in wanted.add]
+    rng = simulator_of(request).rng(shop.domain)
+    picks = [wanted_pick(line, shop, rng) for line in wanted.add]
     return await _told(request, shopify.edit(order.id, add=picks, remove=by_line(wanted.remove)), wanted)
 
 

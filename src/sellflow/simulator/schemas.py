@@ -168,7 +168,7 @@ class OrderInput(Sending):
     customer_id: int | None = None
     no_customer: bool = False
     presentment_currency: str | None = None
-    financial_status: Literal["paid", "pending"] = "paid"
+    financial_status: Literal["paid", "authorized", "pending"] = "paid"
     shipping: Amount | None = None
 
 

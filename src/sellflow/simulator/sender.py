@@ -81,7 +81,12 @@ class Sender:
         """Make one request and note it. Any answer but 2xx is a failure, redirections included."""
         async with self._slots:
             at = datetime.now(UTC)
-            status, error = await self._post(delivery, to.app())
+            try:
+                status, error = await self._post(delivery, to.app())
+            except asyncio.CancelledError:
+                # The receiver may have it all the same: a check of its ledger has to know.
+                delivery.attempts.append(Attempt(at, None, "cancelled", duplicate=copy))
+                raise
         delivery.attempts.append(Attempt(at, status, error, duplicate=copy))
         if status is None or not 200 <= status < 300:
             return False

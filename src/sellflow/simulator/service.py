@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable
 
 from sellflow.errors import NotFoundError
 from sellflow.simulator.backend import Shopify
 from sellflow.simulator.models import App, Shop
+from sellflow.simulator.money import RefusedError
 from sellflow.simulator.notices import Notice
 from sellflow.simulator.outbox import Outbox
 from sellflow.simulator.runs import Run
 from sellflow.simulator.schemas import Faults, RunPlan, ShopInput
 from sellflow.simulator.sender import TOTAL_SECONDS, Receiver, Sender
+
+SHOP_DOMAIN = re.compile(r"[a-z0-9][a-z0-9-]*\.myshopify\.com")
 
 
 class Simulator:
@@ -31,6 +35,7 @@ class Simulator:
         self.runs: dict[str, Run] = {}
         self._sender = Sender(concurrency=concurrency, total_seconds=total_seconds)
         self._outboxes: dict[str, Outbox] = {}
+        self._rngs: dict[str, random.Random] = {}
 
     async def close(self) -> None:
         """Cancel what is under way and close the connections."""
@@ -46,8 +51,10 @@ class Simulator:
         Raises
         ------
         RefusedError
-            If its currency is unknown, or not the one it has.
+            If the domain is not a shop's, or its currency is unknown or not the one it has.
         """
+        if not SHOP_DOMAIN.fullmatch(domain):
+            raise RefusedError(f"{domain!r} does not look like demo-shop.myshopify.com")
         seed = domain if wanted.seed is None else wanted.seed
         shop = self.shopify.register(
             domain,
@@ -59,8 +66,9 @@ class Simulator:
         )
         if domain not in self._outboxes:
             receiver = Receiver(lambda: self.shopify.shop(domain).app, wanted.time_compression)
-            rng = random.Random(f"{seed} faults")
-            self._outboxes[domain] = Outbox(self._sender, receiver, domain, rng)
+            faults = random.Random(f"{seed} faults")
+            self._outboxes[domain] = Outbox(self._sender, receiver, domain, faults)
+            self._rngs[domain] = random.Random(f"{seed} single calls")
         return shop
 
     def outbox(self, domain: str) -> Outbox:
@@ -73,6 +81,17 @@ class Simulator:
         """
         self.shopify.shop(domain)
         return self._outboxes[domain]
+
+    def rng(self, domain: str) -> random.Random:
+        """Return what decides the things that single calls leave open.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such shop.
+        """
+        self.shopify.shop(domain)
+        return self._rngs[domain]
 
     async def post(self, domain: str, notices: Iterable[Notice], faults: Faults) -> None:
         """Send what a single call caused, reordered within itself if its faults say so."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 
 from starlette.requests import Request
@@ -41,8 +40,9 @@ async def list_customers(request: Request) -> Response:
 
 async def create_customer(request: Request) -> Response:
     """POST /shops/{domain}/customers: a new customer, told by customers/create."""
-    wanted, shopify = await parsed(request, CustomerInput), simulator_of(request).shopify
-    customer = invent_customer(shopify.ids, random.Random(), shopify.now())
+    wanted, simulator = await parsed(request, CustomerInput), simulator_of(request)
+    rng = simulator.rng(request.path_params["domain"])
+    customer = invent_customer(simulator.shopify.ids, rng, simulator.shopify.now())
     return await _customer_changed(request, "customers/create", _with(customer, wanted), wanted)
 
 

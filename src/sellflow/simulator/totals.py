@@ -119,7 +119,9 @@ def financial_status(order: Order) -> FinancialStatus:
     if order.cancelled_at and not taken:
         return FinancialStatus.VOIDED
     if owed > 0:
-        return FinancialStatus.PARTIALLY_PAID if taken else FinancialStatus.PENDING
+        if taken:
+            return FinancialStatus.PARTIALLY_PAID
+        return FinancialStatus.AUTHORIZED if order.is_authorized else FinancialStatus.PENDING
     if not returned:
         return FinancialStatus.PAID
     return FinancialStatus.REFUNDED if returned >= taken else FinancialStatus.PARTIALLY_REFUNDED
