@@ -9,8 +9,9 @@ from decimal import Decimal
 from hypothesis import strategies as st
 
 from sellflow.simulator.backend import Shopify
+from sellflow.simulator.errors import RefusedError
 from sellflow.simulator.models import App, Order, RestockType, Shop
-from sellflow.simulator.money import PER_DOLLAR, RefusedError
+from sellflow.simulator.money import PER_DOLLAR
 from sellflow.simulator.stories import any_pick, basket
 
 DOMAIN = "demo-shop.myshopify.com"

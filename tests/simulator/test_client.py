@@ -6,7 +6,7 @@ import pytest
 
 from sellflow.errors import NotFoundError
 from sellflow.simulator import client
-from sellflow.simulator.money import RefusedError
+from sellflow.simulator.errors import RefusedError, SimulatorUnavailableError
 from sellflow.simulator.schemas import Faults, RunPlan, RunStatus, ShopInput
 
 from .conftest import DOMAIN, SECRET
@@ -44,5 +44,5 @@ async def test_a_refusal_is_an_error(base_url: str, receiver: Receiver) -> None:
 
 
 async def test_a_simulator_that_does_not_run_is_an_error() -> None:
-    with pytest.raises(client.SimulatorUnavailableError, match="is it running there"):
+    with pytest.raises(SimulatorUnavailableError, match="is it running there"):
         await client.sent("http://127.0.0.1:1", "run-1")

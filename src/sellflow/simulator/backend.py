@@ -12,9 +12,10 @@ from decimal import Decimal
 from sellflow.errors import NotFoundError
 from sellflow.simulator import notices, orders, refunds
 from sellflow.simulator.catalogue import invent_customer, invent_shop
+from sellflow.simulator.errors import RefusedError
 from sellflow.simulator.ids import Ids
 from sellflow.simulator.models import App, Customer, Order, RestockType, Shop
-from sellflow.simulator.money import RefusedError, exchange
+from sellflow.simulator.money import exchange
 from sellflow.simulator.notices import Change
 from sellflow.simulator.orders import Basket, Pick
 from sellflow.simulator.totals import outstanding

@@ -6,9 +6,10 @@ import random
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
+from sellflow.simulator.errors import RefusedError
 from sellflow.simulator.ids import Ids
 from sellflow.simulator.models import Address, App, Customer, Market, Product, Shop, Variant
-from sellflow.simulator.money import RefusedError, exchange, rounded
+from sellflow.simulator.money import exchange, rounded
 
 
 def _market(title: str, rate: str, *, included: bool, hours: int, locale: str) -> Market:

@@ -10,7 +10,7 @@ import httpx
 from pydantic import BaseModel
 
 from sellflow.errors import NotFoundError, SellflowError
-from sellflow.simulator.money import RefusedError
+from sellflow.simulator.errors import RefusedError, SimulatorUnavailableError
 from sellflow.simulator.schemas import (
     FinalOrder,
     RunPlan,
@@ -23,12 +23,6 @@ from sellflow.simulator.schemas import (
 Line = TypeVar("Line", bound=BaseModel)
 
 POLL_SECONDS = 0.25
-
-
-class SimulatorUnavailableError(SellflowError):
-    """The simulator does not answer, or broke."""
-
-    code = "simulator.unavailable"
 
 
 async def register_shop(base_url: str, domain: str, shop: ShopInput) -> None:

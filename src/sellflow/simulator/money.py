@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 
-from sellflow.errors import SellflowError
+from sellflow.simulator.errors import RefusedError
 
 WITHOUT_DECIMALS = frozenset({"JPY", "KRW", "CLP", "VND"})
 WITH_THREE_DECIMALS = frozenset({"KWD", "BHD"})
@@ -30,12 +30,6 @@ PER_DOLLAR = {
     "USD": Decimal(1),
     "VND": Decimal(24800),
 }
-
-
-class RefusedError(SellflowError):
-    """The simulated Shopify refuses a request: the message says which rule it breaks."""
-
-    code = "simulator.refused"
 
 
 @dataclass(frozen=True, slots=True)

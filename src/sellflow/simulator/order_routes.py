@@ -11,8 +11,8 @@ from starlette.routing import Route
 
 from sellflow.simulator.backend import Shopify
 from sellflow.simulator.catalogue import find_variant
+from sellflow.simulator.errors import RefusedError
 from sellflow.simulator.models import Customer, RestockType, Shop
-from sellflow.simulator.money import RefusedError
 from sellflow.simulator.notices import Change
 from sellflow.simulator.order_payloads import order_payload
 from sellflow.simulator.orders import Basket, Pick

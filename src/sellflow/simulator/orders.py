@@ -8,6 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
+from sellflow.simulator.errors import RefusedError
 from sellflow.simulator.ids import Ids
 from sellflow.simulator.models import (
     Address,
@@ -21,7 +22,7 @@ from sellflow.simulator.models import (
     Transaction,
     Variant,
 )
-from sellflow.simulator.money import Exchange, RefusedError
+from sellflow.simulator.money import Exchange
 from sellflow.simulator.totals import outstanding
 
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
+from sellflow.simulator.errors import RefusedError
 from sellflow.simulator.ids import Ids
 from sellflow.simulator.models import Line, Order, Refund, RefundedLine, RestockType, Transaction
-from sellflow.simulator.money import Money, RefusedError, total
+from sellflow.simulator.money import Money, total
 from sellflow.simulator.totals import (
     current_quantity,
     current_totals,

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from sellflow.errors import NotFoundError
-from sellflow.simulator.money import RefusedError
+from sellflow.simulator.errors import RefusedError
 from sellflow.simulator.service import Simulator
 
 Message = TypeVar("Message", bound=BaseModel)

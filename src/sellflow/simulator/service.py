@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 from sellflow.errors import NotFoundError
 from sellflow.simulator.backend import Shopify
+from sellflow.simulator.errors import RefusedError
 from sellflow.simulator.models import App, Shop
-from sellflow.simulator.money import RefusedError
 from sellflow.simulator.notices import Notice
 from sellflow.simulator.outbox import Outbox
 from sellflow.simulator.runs import Run
