@@ -1,1 +1,1 @@
-"""A Shopify to develop against: shops, orders, refunds, and webhooks that arrive the way Shopify sends them."""
+"""A Shopify to develop against: shops, orders, refunds, and webhooks that arrive as Shopify sends them."""

@@ -1,0 +1,45 @@
+"""The simulator's ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from sellflow.simulator import order_routes, run_routes, shop_routes
+from sellflow.simulator.routing import REFUSALS, json_answer, on_refusal
+from sellflow.simulator.sender import TOTAL_SECONDS
+from sellflow.simulator.service import Simulator
+
+
+def create_app(*, concurrency: int = 16, total_seconds: float = TOTAL_SECONDS) -> Starlette:
+    """Return the application; see `Simulator` for its parameters."""
+    app = Starlette(
+        routes=[
+            Route("/healthz", healthy, methods=["GET"]),
+            *shop_routes.ROUTES,
+            *order_routes.ROUTES,
+            *run_routes.ROUTES,
+        ],
+        exception_handlers=dict.fromkeys(REFUSALS, on_refusal),
+        lifespan=_lifespan,
+    )
+    app.state.simulator = Simulator(concurrency=concurrency, total_seconds=total_seconds)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await app.state.simulator.close()
+
+
+async def healthy(_request: Request) -> Response:
+    """GET /healthz: the process answers."""
+    return json_answer({"status": "ok"})
