@@ -82,7 +82,7 @@ def bind(host: str, port: int, *, setting: str) -> socket.socket:
         listener.close()
         if error.errno in (98, 48):  # EADDRINUSE on Linux and macOS
             raise PortTakenError(
-                f"port {port} on {host} is taken by another program: end that one, or choose another port with {setting}"
+                f"port {port} on {host} is taken by another program: end that one, or set {setting} to another port"
             ) from error
         raise ConfigurationError(f"{host}:{port} cannot be listened on ({error.strerror}): set {setting}") from error
     return listener
@@ -232,13 +232,13 @@ def periodic_jobs(settings: Settings) -> list[Job]:
     ]
 
 
-def simulator(settings: Settings, listener: socket.socket) -> Serve:
+def simulator(listener: socket.socket) -> Serve:
     """Return the simulator role: a Shopify to develop against."""
 
     async def serve(stop: asyncio.Event) -> None:
         from sellflow.simulator.app import create_app  # noqa: PLC0415 - no other role needs it
 
-        await serve_http(create_app(settings), listener, stop)
+        await serve_http(create_app(), listener, stop)
 
     return serve
 

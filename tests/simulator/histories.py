@@ -24,9 +24,7 @@ def open_shop(currency: str = "USD", seed: int = 1) -> tuple[Shopify, Shop]:
     return shopify, shopify.register(DOMAIN, currency, APP, products=6, customers=3, seed=seed)
 
 
-def place(
-    shopify: Shopify, shop: Shop, rng: random.Random, *, paid: bool, currency: str | None = None
-) -> Order:
+def place(shopify: Shopify, shop: Shop, rng: random.Random, *, paid: bool, currency: str | None = None) -> Order:
     return shopify.place(DOMAIN, basket(shop, rng), customer=None, currency=currency, paid=paid).order
 
 

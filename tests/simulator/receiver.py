@@ -75,9 +75,7 @@ class Receiver:
         status = self.answer(request)
         if status is None:
             await asyncio.Event().wait()
-        writer.write(
-            f"HTTP/1.1 {status} Whatever\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n".encode()
-        )
+        writer.write(f"HTTP/1.1 {status} Whatever\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n".encode())
         await writer.drain()
         return True
 

@@ -33,9 +33,7 @@ async def test_it_is_healthy(api: httpx.AsyncClient) -> None:
     assert (await api.get("/healthz")).json() == {"status": "ok"}
 
 
-async def test_registering_a_shop_again_keeps_its_catalogue(
-    api: httpx.AsyncClient, register: RegisterShop
-) -> None:
+async def test_registering_a_shop_again_keeps_its_catalogue(api: httpx.AsyncClient, register: RegisterShop) -> None:
     first = await register()
     again = await register(webhook_url="http://127.0.0.1:1/other")
 

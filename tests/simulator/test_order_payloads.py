@@ -47,9 +47,7 @@ def test_lines_after_discounts_add_up_to_the_subtotal(order: Order, side: str) -
     payload = received(order)
     gross = add(amount(line["price_set"], side) * line["quantity"] for line in payload["line_items"])
     discounts = add(
-        amount(share["amount_set"], side)
-        for line in payload["line_items"]
-        for share in line["discount_allocations"]
+        amount(share["amount_set"], side) for line in payload["line_items"] for share in line["discount_allocations"]
     )
 
     assert amount(payload["total_line_items_price_set"], side) == gross
@@ -70,9 +68,7 @@ def test_the_total_is_subtotal_shipping_and_what_tax_comes_on_top(order: Order, 
 
     assert amount(payload["total_tax_set"], side) == tax
     assert amount(payload["total_price_set"], side) == (
-        amount(payload["subtotal_price_set"], side)
-        + amount(payload["total_shipping_price_set"], side)
-        + on_top
+        amount(payload["subtotal_price_set"], side) + amount(payload["total_shipping_price_set"], side) + on_top
     )
 
 
@@ -111,9 +107,7 @@ def test_no_more_pieces_come_back_than_were_sold(order: Order) -> None:
 @settings(deadline=None)
 def test_no_more_money_goes_back_than_came_in(order: Order) -> None:
     paid = add(done.amount.presentment for done in order.transactions)
-    back = [
-        Decimal(done["amount"]) for refund in received(order)["refunds"] for done in refund["transactions"]
-    ]
+    back = [Decimal(done["amount"]) for refund in received(order)["refunds"] for done in refund["transactions"]]
 
     assert add(back) <= paid
     assert all(one >= 0 for one in back)
@@ -182,9 +176,7 @@ def test_identifiers_within_one_order_never_repeat(order: Order) -> None:
 
 @given(st.integers(0, 2**32), CURRENCIES, CURRENCIES)
 @settings(deadline=None)
-def test_refunding_piece_by_piece_gives_back_exactly_what_was_paid(
-    seed: int, currency: str, presentment: str
-) -> None:
+def test_refunding_piece_by_piece_gives_back_exactly_what_was_paid(seed: int, currency: str, presentment: str) -> None:
     shopify, shop = open_shop(currency)
     order = place(shopify, shop, random.Random(seed), paid=True, currency=presentment)
     pieces = [line.id for line in order.lines for _ in range(line.quantity)]
@@ -199,9 +191,7 @@ def test_refunding_piece_by_piece_gives_back_exactly_what_was_paid(
     assert Decimal(payload["current_total_price"]) == 0
     assert Decimal(payload["total_outstanding"]) == 0
     assert not any(
-        one["kind"] == "refund_discrepancy"
-        for refund in payload["refunds"]
-        for one in refund["order_adjustments"]
+        one["kind"] == "refund_discrepancy" for refund in payload["refunds"] for one in refund["order_adjustments"]
     )
 
 

@@ -56,9 +56,7 @@ def last_payloads(run: Run) -> dict[int, dict[str, Any]]:
 
 @pytest.mark.parametrize("currency", ["USD", "EUR", "JPY"])
 async def test_final_orders_follow_from_what_was_sent(currency: str) -> None:
-    run = await run_offline(
-        RunPlan(count=150, seed=11, mix=EVENTFUL, faults=Faults(lose=1)), currency=currency
-    )
+    run = await run_offline(RunPlan(count=150, seed=11, mix=EVENTFUL, faults=Faults(lose=1)), currency=currency)
     payloads = last_payloads(run)
 
     for order in run.final_orders():
@@ -66,9 +64,7 @@ async def test_final_orders_follow_from_what_was_sent(currency: str) -> None:
         adjustments = [one for refund in payload["refunds"] for one in refund["order_adjustments"]]
         lines = [line for refund in payload["refunds"] for line in refund["refund_line_items"]]
         back = sum((Decimal(line["subtotal_set"]["shop_money"]["amount"]) for line in lines), Decimal(0))
-        back -= sum(
-            (Decimal(one["amount"]) for one in adjustments if one["kind"] == "refund_discrepancy"), Decimal(0)
-        )
+        back -= sum((Decimal(one["amount"]) for one in adjustments if one["kind"] == "refund_discrepancy"), Decimal(0))
         assert order.subtotal == Decimal(payload["subtotal_price"])
         assert order.refunded == min(back, order.subtotal)
         assert order.cancelled == (payload["cancelled_at"] is not None)
@@ -96,9 +92,7 @@ async def test_the_same_seed_tells_the_same_story() -> None:
     stories = []
     for _ in range(2):
         run = await run_offline(plan)
-        orders = [
-            (order.name, order.subtotal, order.refunded, order.cancelled) for order in run.final_orders()
-        ]
+        orders = [(order.name, order.subtotal, order.refunded, order.cancelled) for order in run.final_orders()]
         stories.append((orders, [(one.topic, one.fate) for one in run.outbox.journal]))
 
     assert stories[0] == stories[1]
@@ -140,13 +134,9 @@ async def test_a_run_with_every_fault_ends_with_everything_accounted_for(
     started = await api.post(f"/shops/{DOMAIN}/runs", content=plan.model_dump_json())
     run_id = started.json()["run_id"]
     status = await followed(app, api, run_id)
-    sent = [
-        SentWebhook.model_validate_json(line)
-        for line in (await api.get(f"/runs/{run_id}/sent")).text.splitlines()
-    ]
+    sent = [SentWebhook.model_validate_json(line) for line in (await api.get(f"/runs/{run_id}/sent")).text.splitlines()]
     orders = [
-        FinalOrder.model_validate_json(line)
-        for line in (await api.get(f"/runs/{run_id}/orders")).text.splitlines()
+        FinalOrder.model_validate_json(line) for line in (await api.get(f"/runs/{run_id}/orders")).text.splitlines()
     ]
 
     assert started.status_code == 202

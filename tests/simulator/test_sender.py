@@ -64,9 +64,7 @@ async def test_a_delivery_is_signed_and_acknowledged(sender: Sender, receiver: E
     assert found.outcome is Outcome.ACKNOWLEDGED
 
 
-async def test_it_is_retried_with_the_same_id_until_it_is_acknowledged(
-    sender: Sender, receiver: Endpoint
-) -> None:
+async def test_it_is_retried_with_the_same_id_until_it_is_acknowledged(sender: Sender, receiver: Endpoint) -> None:
     receiver.answer = lambda _request: 200 if len(receiver.requests) == 4 else 503
     found = await carry(sender, to(receiver.url))
 
@@ -125,9 +123,7 @@ async def test_a_duplicate_has_the_id_and_body_of_the_original(
 
 async def test_a_duplicate_may_come_at_the_same_time(sender: Sender, receiver: Endpoint) -> None:
     receiver.gate.clear()
-    carrying = asyncio.create_task(
-        carry(sender, to(receiver.url), Fate(duplicated=True, duplicated_at_once=True))
-    )
+    carrying = asyncio.create_task(carry(sender, to(receiver.url), Fate(duplicated=True, duplicated_at_once=True)))
     await receiver.wait_for(2)
     receiver.gate.set()
     await carrying
@@ -169,9 +165,7 @@ async def test_no_more_requests_are_under_way_than_allowed(sender: Sender, recei
     assert count(outbox.journal).acknowledged == 12
 
 
-async def test_what_one_action_causes_shares_an_event_but_no_webhook_id(
-    sender: Sender, receiver: Endpoint
-) -> None:
+async def test_what_one_action_causes_shares_an_event_but_no_webhook_id(sender: Sender, receiver: Endpoint) -> None:
     outbox = Outbox(sender, to(receiver.url), DOMAIN, random.Random(1))
     await outbox.post([Notice("orders/create", 1, b"{}"), Notice("orders/paid", 1, b"{}")], Faults())
     await outbox.drain()

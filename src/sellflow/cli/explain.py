@@ -1,6 +1,171 @@
-"""`sellflow simulate …`: let the simulated store sell."""
+"""`sellflow explain order ID`: one order's whole story. It answers "why did I not get my points?"."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from sellflow.cli.opening import as_owner, start
+from sellflow.loyalty.statements import ToldOrder, ToldTransfer, find_orders, transfers_for
+from sellflow.loyalty.store import order_source
+from sellflow.postgres.database import SessionConnection
+from sellflow.queue.story import (
+    ToldAttempt,
+    ToldEvent,
+    ToldMessage,
+    attempts_at,
+    events_about,
+    messages_of,
+)
+from sellflow.shops import store as shops
+
+console = Console(highlight=False)
+explain = typer.Typer(
+    help="Tell what happened to something, from the first webhook to the last point.", no_args_is_help=True
+)
 
 
-def register(app: typer.Typer) -> None: ...
+@dataclass(frozen=True)
+class Story:
+    """Everything that is known of an order."""
+
+    order: ToldOrder | None
+    events: list[ToldEvent]
+    attempts: list[ToldAttempt]
+    messages: list[ToldMessage]
+    transfers: list[ToldTransfer]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.add_typer(explain, name="explain")
+
+
+@explain.callback()
+def _group() -> None:
+    """Keep `order` a subcommand, whatever joins it later."""
+
+
+@explain.command("order")
+def order(
+    identity: Annotated[str, typer.Argument(metavar="ID", help="Shopify's id of the order, or its name (#1001).")],
+    shop: Annotated[str, typer.Option(help="The shop's domain, where several have an order of that name.")] = "",
+) -> None:
+    """Tell an order's story: webhooks, attempts, outcomes and movements of points."""
+
+    async def work(connection: SessionConnection) -> list[Story]:
+        shop_id = (await shops.find_shop(connection, shop)).shop_id if shop else None
+        return await _stories(connection, shop_id, identity)
+
+    stories = as_owner(start(), work)
+    for story in stories:
+        _show(story, identity)
+    if not any(story.events or story.order for story in stories):
+        raise typer.Exit(1)
+
+
+async def _stories(connection: SessionConnection, shop_id: int | None, identity: str) -> list[Story]:
+    orders = await find_orders(connection, shop_id, identity)
+    if not orders:
+        return [await _story(connection, None, shop_id, identity.removeprefix("#"))]
+    return [await _story(connection, each, each.shop_id, str(each.order_id)) for each in orders]
+
+
+async def _story(connection: SessionConnection, told: ToldOrder | None, shop_id: int | None, order_id: str) -> Story:
+    events = await events_about(connection, shop_id, f"order:{order_id}")
+    event_ids = sorted({event.event_id for event in events})
+    return Story(
+        order=told,
+        events=events,
+        attempts=await attempts_at(connection, event_ids),
+        messages=await messages_of(connection, event_ids),
+        transfers=await transfers_for(connection, told.shop_id, order_source(told.order_id)) if told else [],
+    )
+
+
+def verdict(story: Story) -> str:  # noqa: PLR0911 - one return for each thing that can be said
+    """Say in a sentence or two why the order has the points it has."""
+    points = sum(transfer.points for transfer in story.transfers)
+    dead = [event for event in story.events if event.outcome == "dead"]
+    if not story.events and story.order is None:
+        return (
+            "No webhook about this order has arrived. Check the id; whether the shop sends orders to this address; and "
+            "whether a delivery was set aside because its body could not be read (the status page counts them)."
+        )
+    if story.messages:
+        first = story.messages[0]
+        return f"On its way: a message {first.state} in the queue {first.queue} (due {first.due_at:%H:%M:%S} UTC)."
+    if any(event.shop_id is None for event in story.events):
+        domain = story.events[0].shop_domain
+        return f"The webhooks are kept: the shop {domain} has not installed the app yet. They are handled when it does."
+    if dead and not story.transfers:
+        return f"Set aside after {dead[-1].attempts} attempt(s): {dead[-1].detail}"
+    if story.transfers and points > 0:
+        return f"Customer {story.transfers[-1].customer_id} has {points} points from this order."
+    if story.transfers:
+        return f"Everything that this order earned was taken back: {_last_detail(story)}."
+    return f"No points: {_last_detail(story)}."
+
+
+def _last_detail(story: Story) -> str:
+    return next((event.detail for event in reversed(story.events) if event.detail), "no queue has handled it yet")
+
+
+def _show(story: Story, identity: str) -> None:
+    told = story.order
+    title = f"Order {told.name or ''} {told.order_id}".strip() if told else f"Order {identity}"
+    console.print(Panel(verdict(story), title=title, title_align="left"))
+    if told and told.revised_at:
+        state = "cancelled" if told.cancelled_at else told.financial_status.replace("_", " ")
+        console.print(
+            f"{told.subtotal:.2f} {told.currency} for items, {told.refunded:.2f} given back, {state}, "
+            f"customer {told.customer_id or 'not known yet'}, rule version {told.rule_version or 'not fixed yet'}"
+        )
+    if story.events:
+        console.print(_events_table(story))
+    if story.transfers:
+        console.print(_transfers_table(story))
+
+
+def _events_table(story: Story) -> Table:
+    table = Table(
+        "Received (UTC)", "Event", "Topic", "Webhook id", "Queue", "Attempts", "What came of it", title="Events"
+    )
+    for event in story.events:
+        failures = [each for each in story.attempts if each.event_id == event.event_id]
+        told = [f"attempt {each.attempt} failed: {each.error_class}: {each.error_message}" for each in failures]
+        told += [f"{m.state}, {m.queue}" for m in story.messages if m.event_id == event.event_id]
+        outcome = f"{event.outcome}: {event.detail}" if event.outcome else ""
+        table.add_row(
+            f"{event.received_at:%Y-%m-%d %H:%M:%S}",
+            str(event.event_id),
+            event.topic,
+            event.webhook_id or "",
+            event.queue or "",
+            str(event.attempts or ""),
+            "\n".join([*told, outcome] if outcome else told) or "stored; no queue wants this topic",
+        )
+    return table
+
+
+def _transfers_table(story: Story) -> Table:
+    table = Table("Posted (UTC)", "Transfer", "Customer", "Points", "Balance", "Event", "Computed from", title="Points")
+    for transfer in story.transfers:
+        facts = json.loads(transfer.snapshot)
+        table.add_row(
+            f"{transfer.created_at:%Y-%m-%d %H:%M:%S}",
+            str(transfer.transfer_id),
+            str(transfer.customer_id),
+            f"{transfer.points:+d}",
+            str(transfer.balance_after),
+            str(transfer.event_id),
+            f"{facts['subtotal']} {facts['currency']} at {facts['points_per_unit']} rounded {facts['rounding']}, "
+            f"{facts['refunds']} refunds, {facts['financial_status']}, rule version {facts['rule_version']}",
+        )
+    return table

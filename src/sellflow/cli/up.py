@@ -18,7 +18,7 @@ from rich.table import Table
 
 from sellflow.cli.opening import start
 from sellflow.cli.processes import StopRequestedError, Supervisor, stop_on_signals
-from sellflow.demo_shop import DEMO_APP, DEMO_CURRENCY, DEMO_DOMAIN, seed_demo_shop
+from sellflow.demo_shop import DEMO_APP, DEMO_DOMAIN, seed_demo_shop
 from sellflow.errors import SellflowError
 from sellflow.postgres.database import Database, Login
 from sellflow.postgres.opening import open_database, prepare
@@ -47,7 +47,7 @@ def up() -> None:
     with ExitStack() as stack:
         try:
             supervisor = Supervisor()
-            database = _start(settings, supervisor, stack)
+            database = start_everything(settings, supervisor, stack, console)
             customer = asyncio.run(_welcome(settings)) if _is_simulated(settings) else None
             _show(settings, database, customer, time.monotonic() - started)
             supervisor.watch()
@@ -61,7 +61,7 @@ def _is_simulated(settings: Settings) -> bool:
     return settings.environment != "production"
 
 
-def _start(settings: Settings, supervisor: Supervisor, stack: ExitStack) -> Database:
+def start_everything(settings: Settings, supervisor: Supervisor, stack: ExitStack, console: Console) -> Database:
     """Start everything; `stack` takes it down again, roles before Postgres."""
     from sellflow import roles  # noqa: PLC0415
 
@@ -72,12 +72,12 @@ def _start(settings: Settings, supervisor: Supervisor, stack: ExitStack) -> Data
         simulator = stack.enter_context(
             roles.bind(settings.simulator_host, settings.simulator_port, setting="SELLFLOW_SIMULATOR_PORT")
         )
-    with _step("Postgres"):
+    with _step(console, "Postgres"):
         database = stack.enter_context(open_database(settings))
-    with _step("Schema, queues and partitions"):
+    with _step(console, "Schema, queues and partitions"):
         _prepare_in_child(database)
     stack.callback(supervisor.stop)
-    with _step("Roles"):
+    with _step(console, "Roles"):
         for module in (
             "sellflow.app",
             "uvloop",
@@ -90,8 +90,8 @@ def _start(settings: Settings, supervisor: Supervisor, stack: ExitStack) -> Data
     supervisor.start("worker and scheduler", lambda: roles.run(roles.together(*background)))
     if simulator:
         listener = simulator
-        supervisor.start("simulator", lambda: roles.run(roles.simulator(settings, listener)))
-    with _step("Ready"):
+        supervisor.start("simulator", lambda: roles.run(roles.simulator(listener)))
+    with _step(console, "Ready"):
         _wait_until_ready(f"{settings.web_url}/readyz")
         if simulator:
             _wait_until_ready(f"{settings.simulator_url}/healthz")
@@ -99,7 +99,7 @@ def _start(settings: Settings, supervisor: Supervisor, stack: ExitStack) -> Data
 
 
 @contextmanager
-def _step(name: str) -> Iterator[None]:
+def _step(console: Console, name: str) -> Iterator[None]:
     """Show a step while it is done; the display's thread has ended before anything is forked after it."""
     started = time.monotonic()
     with console.status(name):
@@ -136,7 +136,7 @@ def _wait_until_ready(url: str) -> None:
     deadline = time.monotonic() + READY_TIMEOUT
     while time.monotonic() < deadline:
         try:
-            if httpx.get(url, timeout=2).status_code == httpx.codes.OK:
+            if httpx.get(url, timeout=2, trust_env=False).status_code == httpx.codes.OK:
                 return
         except httpx.TransportError:
             pass
@@ -146,16 +146,11 @@ def _wait_until_ready(url: str) -> None:
 
 async def _welcome(settings: Settings) -> int:
     """Make the simulator know the demo shop, and return one of its customers to show."""
-    from sellflow.simulator import client as simulator  # noqa: PLC0415
+    from sellflow.cli.store import register_demo_store  # noqa: PLC0415
+    from sellflow.simulator import client  # noqa: PLC0415
 
-    await simulator.register_shop(
-        settings.simulator_url,
-        DEMO_DOMAIN,
-        currency=DEMO_CURRENCY,
-        webhook_url=f"{settings.web_url}/webhooks/shopify/{DEMO_APP}",
-        client_secret=settings.demo_app_secret.get_secret_value(),
-    )
-    return (await simulator.customers(settings.simulator_url, DEMO_DOMAIN))[0]
+    await register_demo_store(settings)
+    return (await client.customers(settings.simulator_url, DEMO_DOMAIN))[0]
 
 
 def _show(settings: Settings, database: Database, customer_id: int | None, seconds: float) -> None:

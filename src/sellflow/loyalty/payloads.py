@@ -186,10 +186,16 @@ def _order(resource: _OrderResource, digest: str) -> Order:
 
 
 def _revision_rank(resource: _OrderResource, digest: str) -> str:
-    """Rank snapshots of one second by how far the order has come, then by content: any total order converges."""
+    """Rank snapshots of one second: Shopify's updated_at is no finer, and an order changes several times in one.
+
+    Everything here only ever grows in the life of an order: an edit adds lines (what it removes is a refund), and
+    for given lines the payment goes forward. The content comes last, so that any two snapshots have an order.
+    """
     status = resource.financial_status or "pending"
     progress = STATUS_ORDER.index(status) if status in STATUS_ORDER else 0
-    return f"{int(resource.cancelled_at is not None)}{progress}{len(resource.refunds):05d}{digest[:16]}"
+    cancelled = int(resource.cancelled_at is not None)
+    pieces = sum(line.quantity for line in resource.line_items)
+    return f"{cancelled}{pieces:07d}{resource.subtotal_price:016.4f}{len(resource.refunds):05d}{progress}{digest[:16]}"
 
 
 def _line(line: _LineItem) -> OrderLine:

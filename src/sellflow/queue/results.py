@@ -141,8 +141,11 @@ async def _set_aside(connection: Connection, queue: str, failed: Sequence[Failed
                 f.event.key,
                 f.handler,
                 f.attempt,
+                f.code,
+                type(f.error).__name__,
+                f.message,
+                f.trace,
             )
-            + (f.code, type(f.error).__name__, f.message, f.trace)
             for f in failed
         ],
     )

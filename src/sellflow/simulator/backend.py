@@ -37,9 +37,7 @@ class Shopify:
         self._orders: dict[int, Order] = {}
         self._numbers: dict[str, int] = {}
 
-    def register(
-        self, domain: str, currency: str, app: App, *, products: int, customers: int, seed: int | str
-    ) -> Shop:
+    def register(self, domain: str, currency: str, app: App, *, products: int, customers: int, seed: int | str) -> Shop:
         """Return the shop, invented on the first call; later calls change its app only."""
         known = self.shops.get(domain)
         if known is None:
@@ -137,9 +135,7 @@ class Shopify:
         if remove:
             order = refunds.remove_lines(order, remove, ids=self.ids, now=now)
         added = {line.id: line.quantity for line in order.lines[len(before.lines) :]}
-        return self._keep(
-            notices.edited(orders.note_edit(order, added=added, removed=remove, ids=self.ids, now=now))
-        )
+        return self._keep(notices.edited(orders.note_edit(order, added=added, removed=remove, ids=self.ids, now=now)))
 
     def cancel(self, order_id: int, *, reason: str, refund: bool) -> Change:
         """Cancel an order, and with `refund` give back what is left of its money."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -39,9 +40,14 @@ async def register_shop(base_url: str, domain: str, shop: ShopInput) -> None:
         await _call(client, "PUT", f"/shops/{domain}", shop)
 
 
-async def play_run(
-    base_url: str, domain: str, plan: RunPlan, on_progress: Callable[[RunStatus], None]
-) -> RunStatus:
+async def customers(base_url: str, domain: str) -> list[int]:
+    """Return the ids of a shop's customers; raises as `play_run` does."""
+    async with _connected(base_url) as client:
+        listed = json.loads(await _call(client, "GET", f"/shops/{domain}/customers"))
+    return [customer["id"] for customer in listed["customers"]]
+
+
+async def play_run(base_url: str, domain: str, plan: RunPlan, on_progress: Callable[[RunStatus], None]) -> RunStatus:
     """Start a run and follow it to its end, calling `on_progress` at every look.
 
     Raises

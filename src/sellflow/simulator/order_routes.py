@@ -78,9 +78,7 @@ async def edit_order(request: Request) -> Response:
 async def attach_customer(request: Request) -> Response:
     """POST /orders/{id}/customer: give the order its customer, told by orders/updated."""
     wanted = await parsed(request, AttachInput)
-    return await _told(
-        request, simulator_of(request).shopify.attach(order_id_of(request), wanted.customer_id), wanted
-    )
+    return await _told(request, simulator_of(request).shopify.attach(order_id_of(request), wanted.customer_id), wanted)
 
 
 async def refund_order(request: Request) -> Response:

@@ -160,9 +160,7 @@ def add_lines(order: Order, picks: Sequence[Pick], *, ids: Ids, now: datetime) -
     return replace(order, lines=order.lines + added, updated_at=now)
 
 
-def note_edit(
-    order: Order, *, added: Mapping[int, int], removed: Mapping[int, int], ids: Ids, now: datetime
-) -> Order:
+def note_edit(order: Order, *, added: Mapping[int, int], removed: Mapping[int, int], ids: Ids, now: datetime) -> Order:
     """Record an edit: quantities by line id. The change itself is `add_lines` and `refunds.remove_lines`."""
     edit = Edit(ids(), now, tuple(added.items()), tuple(removed.items()))
     return replace(order, edits=(*order.edits, edit), updated_at=now)

@@ -101,9 +101,7 @@ def remove_lines(order: Order, quantities: Mapping[int, int], *, ids: Ids, now: 
     return replace(order, refunds=(*order.refunds, Refund(ids(), now, lines=lines)), updated_at=now)
 
 
-def _take(
-    order: Order, quantities: Mapping[int, int], restock: RestockType, ids: Ids
-) -> tuple[RefundedLine, ...]:
+def _take(order: Order, quantities: Mapping[int, int], restock: RestockType, ids: Ids) -> tuple[RefundedLine, ...]:
     lines = {line.id: line for line in order.lines}
     for line_id, quantity in quantities.items():
         if line_id not in lines:
@@ -122,9 +120,7 @@ def _taken(order: Order, line: Line, quantity: int, restock: RestockType, ids: I
         upto = order.exchange.share(whole, before + quantity, line.quantity)
         return upto - order.exchange.share(whole, before, line.quantity)
 
-    return RefundedLine(
-        ids(), line.id, quantity, worth(line_subtotal(line)), worth(line_tax(order, line)), restock
-    )
+    return RefundedLine(ids(), line.id, quantity, worth(line_subtotal(line)), worth(line_tax(order, line)), restock)
 
 
 def _refund(order: Order, refund: Refund, ids: Ids) -> Order:

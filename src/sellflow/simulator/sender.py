@@ -97,9 +97,7 @@ class Sender:
         body = delivery.body
         try:
             async with asyncio.timeout(self._total_seconds):
-                answer = await self._client.post(
-                    app.webhook_url, content=body, headers=headers(delivery, body, app)
-                )
+                answer = await self._client.post(app.webhook_url, content=body, headers=headers(delivery, body, app))
         except TimeoutError:
             return None, f"no answer within {self._total_seconds:g} seconds"
         except httpx.HTTPError as error:

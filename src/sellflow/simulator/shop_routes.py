@@ -68,9 +68,7 @@ async def list_sent(request: Request) -> Response:
     return lines_answer(sent(delivery) for delivery in list(outbox.journal))
 
 
-async def _customer_changed(
-    request: Request, topic: str, customer: Customer, sending: CustomerInput
-) -> Response:
+async def _customer_changed(request: Request, topic: str, customer: Customer, sending: CustomerInput) -> Response:
     simulator, domain = simulator_of(request), request.path_params["domain"]
     shop = simulator.shopify.shop(domain)
     simulator.shopify.keep_customer(domain, customer)

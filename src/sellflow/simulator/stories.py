@@ -51,8 +51,7 @@ class Storyteller:
         mix, rng = self._mix, self._rng
         customers = self._shopify.customers(self._domain)
         guest, later, foreign, unpaid = (
-            rng.random() < share
-            for share in (mix.no_customer, mix.customer_later, mix.foreign_currency, mix.unpaid)
+            rng.random() < share for share in (mix.no_customer, mix.customer_later, mix.foreign_currency, mix.unpaid)
         )
         customer = rng.choice(customers) if customers else None
         shop = self._shopify.shop(self._domain)
@@ -120,9 +119,7 @@ class Storyteller:
         if left and self._rng.random() < 0.5:
             return [self._shopify.edit(order.id, add=(), remove={self._rng.choice(left).id: 1})]
         was_paid = outstanding(order).presentment <= 0
-        change = self._shopify.edit(
-            order.id, add=[any_pick(self._shopify.shop(self._domain), self._rng)], remove={}
-        )
+        change = self._shopify.edit(order.id, add=[any_pick(self._shopify.shop(self._domain), self._rng)], remove={})
         return [change, *(self._pay(change.order) if was_paid else [])]
 
     def _refund_part(self, order: Order) -> list[Change]:
