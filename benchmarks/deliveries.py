@@ -47,7 +47,12 @@ class Requests:
 
 def webhook_id(run: int, number: int) -> str:
     """Return the webhook id of a run's delivery, shaped like a UUID."""
-    return f"{run:08x}-0000-4000-8000-{number:012x}"
+    return f"{run_prefix(run)}0000-4000-8000-{number:012x}"
+
+
+def run_prefix(run: int) -> str:
+    """Return what the webhook ids of this run, and of no other, begin with."""
+    return f"{run:08x}-"
 
 
 def make_deliveries(*, secret: str, run: int, count: int, moment: datetime) -> Iterator[Delivery]:
@@ -63,9 +68,10 @@ def make_deliveries(*, secret: str, run: int, count: int, moment: datetime) -> I
 
 def render(delivery: Delivery, *, host: str, path: str, moment: datetime) -> tuple[bytes, bytes]:
     """Return the delivery as an HTTP/1.1 request in two parts to be sent together."""
+    length = len(delivery.body_front) + len(delivery.body_tail)
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: Shopify-Captain-Hook\r\nAccept: */*\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(delivery.body_front) + len(delivery.body_tail)}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {length}\r\n"
         f"X-Shopify-Topic: {TOPIC}\r\nX-Shopify-Hmac-Sha256: {delivery.signature}\r\n"
         f"X-Shopify-Shop-Domain: {SHOP_DOMAIN}\r\nX-Shopify-API-Version: {API_VERSION}\r\n"
         f"X-Shopify-Webhook-Id: {delivery.webhook_id}\r\nX-Shopify-Event-Id: {delivery.webhook_id}\r\n"

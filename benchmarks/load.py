@@ -1,30 +1,18 @@
 """The closed-loop HTTP/1.1 client: N connections, each sending its next request when the last is answered.
 
-It runs as a process of its own (`python -m benchmarks.load`, a `LoadOrder` as JSON on standard input, a
-`LoadResult` as JSON on standard output) and is as cheap as Python can be, so that on a small machine the server
-stays the bottleneck: requests are rendered and signed beforehand, answers are read by length alone.
+It is as cheap as Python can be, so that on a small machine the server stays the bottleneck: requests are
+rendered and signed beforehand, and of an answer only status and length are read.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import json
-import subprocess
-import sys
-from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from time import perf_counter, process_time
 from typing import cast
 
-import uvloop
-
-from benchmarks.deliveries import Requests, make_requests
-from benchmarks.errors import BenchmarkError
 from benchmarks.figures import percentile
 from benchmarks.http1 import ProtocolError, parse_answer
 
@@ -34,24 +22,8 @@ MOST_RECONNECTS = 1000
 
 
 @dataclass(frozen=True)
-class LoadOrder:
-    """What to send where: `count` signed deliveries of one run, over `connections`, for a time."""
-
-    port: int
-    path: str
-    secret: str
-    run: int
-    count: int
-    connections: int
-    warm_up: float
-    seconds: float
-    acknowledged_file: str
-    host: str = "127.0.0.1"
-
-
-@dataclass(frozen=True)
 class LoadResult:
-    """What came back. All figures but `sent` and `acknowledged` are of the measured window, warm-up left out."""
+    """What came back: `sent` and `acknowledged` of the whole run, the rest of the measured window alone."""
 
     sent: int
     acknowledged: int
@@ -227,7 +199,7 @@ class Connection(asyncio.Protocol):
         self._position = -1
         self._send()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the signature is asyncio's
+    def connection_lost(self, exc: Exception | None) -> None:
         """Tell the run, which counts what was not answered."""
         self._load.closed(self, was_waiting=self._position >= 0)
 
@@ -247,71 +219,3 @@ class Connection(asyncio.Protocol):
 
 def _milliseconds(latencies: Sequence[float], share: float) -> float:
     return round(1000 * percentile(latencies, share), 3) if latencies else 0.0
-
-
-def run_load(order: LoadOrder) -> tuple[LoadResult, set[int]]:
-    """Run the client as a process of its own; return its figures and the numbers acknowledged with 2xx.
-
-    Raises
-    ------
-    BenchmarkError
-        If the client fails, with the end of what it said.
-    """
-    client = subprocess.run(
-        [sys.executable, "-m", "benchmarks.load"],
-        input=json.dumps(asdict(order)),
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parent.parent,
-    )
-    if client.returncode:
-        raise BenchmarkError(f"the load client failed: {client.stderr.strip()[-800:]}")
-    return LoadResult(**json.loads(client.stdout)), set(read_numbers(Path(order.acknowledged_file)))
-
-
-def write_numbers(path: Path, numbers: Sequence[int]) -> None:
-    """Write numbers to a file of eight bytes each."""
-    with path.open("wb") as file:
-        array("Q", numbers).tofile(file)
-
-
-def read_numbers(path: Path) -> array[int]:
-    """Return the numbers of such a file."""
-    numbers = array("Q")
-    numbers.frombytes(path.read_bytes())
-    return numbers
-
-
-def _requests(order: LoadOrder) -> Requests:
-    return make_requests(
-        secret=order.secret,
-        run=order.run,
-        count=order.count,
-        host=f"{order.host}:{order.port}",
-        path=order.path,
-        moment=datetime.now(UTC),
-    )
-
-
-async def _measure(order: LoadOrder, requests: Requests) -> LoadResult:
-    load = Load(requests.parts, warm_up=order.warm_up, seconds=order.seconds)
-    result = await load.run(order.host, order.port, order.connections)
-    write_numbers(
-        Path(order.acknowledged_file), [requests.numbers[position] for position in load.acknowledged]
-    )
-    return result
-
-
-def main(order: Mapping[str, object]) -> LoadResult:
-    """Prepare the requests, then send them with the collector off: it would only walk what never becomes free."""
-    parsed = LoadOrder(**order)  # type: ignore[arg-type]
-    requests = _requests(parsed)
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    return uvloop.run(_measure(parsed, requests))
-
-
-if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asdict(main(json.load(sys.stdin)))))

@@ -16,8 +16,8 @@ SHOP_CURRENCY = "GBP"
 def order_tail(draw: random.Random, moment: datetime) -> bytes:
     """Return everything of an order that follows its own numbers, closing brace included.
 
-    An order's JSON is `order_front(...) + order_tail(...)`; many orders share a tail, so that a delivery costs
-    little to prepare and every body is still distinct.
+    An order's JSON is `order_front(...) + order_tail(...)`; many orders share a tail, so that a delivery
+    costs little to prepare and every body is still distinct.
     """
     lines = [_line(draw, position) for position in range(2)]
     total = sum(price * quantity for _, price, quantity in lines)

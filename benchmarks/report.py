@@ -1,4 +1,4 @@
-"""What a benchmark says: progress on standard error, at the end tables or one JSON object on standard output."""
+"""What a benchmark says: progress on standard error, then tables or one JSON object on standard output."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Bar:
 
 def progress(message: str) -> None:
     """Say on standard error what happens now."""
-    Console(stderr=True, highlight=False).print(f"[dim]·[/dim] {escape(message)}")
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[dim]·[/dim] {escape(message)}")
 
 
 def complain(message: str) -> None:

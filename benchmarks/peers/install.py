@@ -1,4 +1,4 @@
-"""Brings the peers into the ignored folder `.peers`: Node, its packages from the lock, and Redis from Debian."""
+"""Brings the peers into the ignored folder `.peers`: Node, packages from the lock, Debian's Redis."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _npm(runtime: Path) -> list[str]:
 
 
 def _unpack_redis(root: Path) -> None:
-    """Download Redis and what it needs that is not installed, with package lists of our own: no root needed."""
+    """Download Redis and whatever it needs that is not installed; lists of our own make root unnecessary."""
     if shutil.which("apt-get") is None:
         raise BenchmarkError(
             "Redis is missing, and there is no apt-get to bring it: put redis-server on PATH"

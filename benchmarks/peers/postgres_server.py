@@ -88,7 +88,7 @@ class PostgresServer:
                 raise BenchmarkError(f"{program} failed:\n{output.read()[-800:]}")
 
     def _reachable_programs(self) -> Path:
-        """Return the folder of Postgres's programs, copied beside the data where its user could not run them."""
+        """Return the folder of Postgres's programs, copied beside the data if its user cannot run them."""
         package = packaged_programs()
         if self._user is None or is_open_to_all(package / "pginstall18/bin"):
             return package / "pginstall18/bin"
