@@ -1,9 +1,9 @@
 """footprint: what everything that `make up` starts costs while it idles, and how soon it is ready.
 
 Sellflow runs with a data folder and ports of its own, plays its demo, and is then left alone: memory is the
-sum of proportional set sizes, processor time is measured over `--seconds`. The embedded Postgres counts with all
-its children; they are not in the process tree of `sellflow up`, so its postmaster is looked up in the data
-folder.
+sum of proportional set sizes, processor time is measured over `--seconds`. The embedded Postgres counts with
+all its children; they are not in the process tree of `sellflow up`, so its postmaster is looked up in the
+data folder.
 
 `--scale N` plays the demo N times before the idle measurement.
 """

@@ -1,8 +1,8 @@
 """ingest: how many signed webhooks a second one web process acknowledges after storing them durably.
 
 The work: signed orders/paid deliveries of 3 kB over 32 keep-alive connections in a closed loop, each with its
-own webhook id, 1 % of them sent twice. A 200 promises that the delivery is stored; after every turn each promise
-is checked against what is stored.
+own webhook id, 1 % of them sent twice. A 200 promises that the delivery is stored; after every turn each
+promise is checked against what is stored.
 
 `--scale N` multiplies the connections, and the deliveries that are prepared before the clock starts (a faster
 machine than ours may need more: a turn that runs out of them says so).

@@ -62,10 +62,11 @@ class Load:
     async def run(self, host: str, port: int, connections: int) -> LoadResult:
         """Open the connections, measure, wait for what is in flight, and return the figures."""
         loop = asyncio.get_running_loop()
-        timers = [
-            loop.call_later(self._warm_up, self._begin),
-            loop.call_later(self._warm_up + self._seconds, self.finish),
-        ]
+        timers = [loop.call_later(self._warm_up + self._seconds, self.finish)]
+        if self._warm_up:
+            timers.append(loop.call_later(self._warm_up, self._begin))
+        else:
+            self._begin()
         try:
             await asyncio.gather(*(self._connect(host, port) for _ in range(connections)))
             deadline = self._warm_up + self._seconds + PATIENCE

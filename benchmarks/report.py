@@ -13,7 +13,7 @@ from rich.table import Table
 
 from benchmarks.benchmark import Result
 
-BAR_WIDTH = 40
+BAR_WIDTH = 24
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ def print_tables(result: Result) -> None:
 def bar_table(title: str, groups: Sequence[Sequence[Bar]]) -> Table:
     """Draw bars to one scale; a rule divides the groups."""
     table = Table(title=title, title_justify="left")
-    table.add_column("")
-    table.add_column("per second", justify="right")
+    table.add_column("", no_wrap=True)
+    table.add_column("per second", justify="right", no_wrap=True)
     table.add_column("", width=BAR_WIDTH)
     table.add_column("")
     longest = max((bar.per_second for group in groups for bar in group), default=0.0)

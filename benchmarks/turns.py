@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +33,17 @@ class Turn:
 class Turns:
     """Runs the turns and collects what the sides say about themselves."""
 
-    def __init__(self, options: Options, *, path: str, secret: str, folder: Path) -> None:
+    def __init__(
+        self,
+        options: Options,
+        *,
+        path: str,
+        secret: str,
+        folder: Path,
+        client: Callable[[LoadOrder], tuple[LoadResult, set[int]]] = run_load,
+    ) -> None:
         self._options = options
+        self._client = client
         self._path = path
         self._secret = secret
         self._folder = folder
@@ -83,7 +92,7 @@ class Turns:
         """Put the side under load as a run of its own, so that no webhook id comes twice between turns."""
         self._runs += 1
         scale, seconds = self._options.scale, self._options.seconds
-        result, acknowledged = run_load(
+        result, acknowledged = self._client(
             LoadOrder(
                 port=port,
                 path=self._path,

@@ -1,4 +1,4 @@
-"""The floor of storing: bare `pgmq.send_batch` of 100 orders at a time, over one, two and four connections."""
+"""The floor of storing: bare `pgmq.send_batch` of 100 orders a time, over one, two and four connections."""
 
 from __future__ import annotations
 
