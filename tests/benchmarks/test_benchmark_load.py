@@ -90,12 +90,14 @@ async def test_a_server_that_is_not_there_is_an_error() -> None:
         await Load(PARTS, warm_up=0, seconds=60).run("127.0.0.1", port, 2)
 
 
-async def test_the_figures_are_of_every_answer_in_the_window() -> None:
+async def test_the_figures_are_of_the_answers_before_the_window_ended() -> None:
     load = Load(PARTS, warm_up=0, seconds=60)
     async with serving(ok) as port:
         result = await load.run("127.0.0.1", port, 4)
-    assert result.statuses == {"200": 40}
-    assert result.requests == result.acknowledged == result.sent == 40
+    in_flight = 3  # on the other connections, when the first finds nothing more to send
+    assert 40 - in_flight <= result.requests <= 40
+    assert result.statuses == {"200": result.requests}
+    assert result.acknowledged == result.sent == 40
     assert 0 < result.p50_ms <= result.p99_ms
     assert result.rps > 0
 
