@@ -52,7 +52,8 @@ def run(options: Options) -> Result:
         progress("starting again on the existing database")
         with _up(installation) as (_, ready):
             pass
-    return summarise(idle, ready=ready, first_ready=first_ready)
+        machine = machine_versions(folder)
+    return summarise(idle, ready=ready, first_ready=first_ready, machine=machine)
 
 
 @contextmanager
@@ -87,7 +88,7 @@ def _processes(installation: Installation, server: ServerProcess) -> set[int]:
     return process_tree(server.pid) | (process_tree(found[0]) if found else set())
 
 
-def summarise(idle: Idle, *, ready: float, first_ready: float) -> Result:
+def summarise(idle: Idle, *, ready: float, first_ready: float, machine: dict[str, str]) -> Result:
     """Turn the figures into the contract's fields and a table for people."""
     fields = {
         "rss_mb": idle.rss_mb,
@@ -95,7 +96,7 @@ def summarise(idle: Idle, *, ready: float, first_ready: float) -> Result:
         "ready_s": round(ready, 3),
         "first_ready_s": round(first_ready, 3),
         "processes": idle.processes,
-        "versions": {"machine": machine_versions()},
+        "versions": {"machine": machine},
     }
     facts = [
         ("memory (proportional)", f"{idle.rss_mb:.1f} MB in {len(idle.processes)} processes"),

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.http1 import parse_answer
 
 HOST = "127.0.0.1"
 STARTING = 60.0
@@ -90,6 +91,19 @@ def answers(port: int, path: str) -> bool:
         return False
     finally:
         connection.close()
+
+
+def ask_raw(port: int, request: bytes) -> int:
+    """Send a rendered request on a connection of its own and return the status of the answer."""
+    with socket.create_connection((HOST, port), timeout=10) as connection:
+        connection.sendall(request)
+        received = b""
+        while (answer := parse_answer(received)) is None:
+            piece = connection.recv(65536)
+            if not piece:
+                raise BenchmarkError(f"the server on port {port} closed the connection instead of answering")
+            received += piece
+    return answer.status
 
 
 def free_port() -> int:

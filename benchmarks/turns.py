@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.benchmark import Options
-from benchmarks.deliveries import webhook_id
+from benchmarks.deliveries import make_requests, webhook_id
 from benchmarks.errors import BenchmarkError
 from benchmarks.load import LoadResult
 from benchmarks.load_process import LoadOrder, run_load
 from benchmarks.machine import machine_versions
 from benchmarks.report import progress
+from benchmarks.servers import HOST, ask_raw
 from benchmarks.sides import Audit, HttpSide, StoringSide, audit
 
 CONNECTIONS = 32
@@ -41,15 +44,17 @@ class Turns:
         secret: str,
         folder: Path,
         client: Callable[[LoadOrder], tuple[LoadResult, set[int]]] = run_load,
+        ask: Callable[[int, bytes], int] = ask_raw,
     ) -> None:
         self._options = options
         self._client = client
+        self._ask = ask
         self._path = path
         self._secret = secret
         self._folder = folder
         self._runs = 0
         self.durability: dict[str, dict[str, str]] = {}
-        self.versions: dict[str, dict[str, str]] = {"machine": machine_versions()}
+        self.versions: dict[str, dict[str, str]] = {"machine": machine_versions(folder)}
 
     def rounds(self, sides: Sequence[StoringSide]) -> list[dict[str, Turn]]:
         """Let every side have its turn, then again, and compare what it acknowledged with what it stored."""
@@ -84,9 +89,24 @@ class Turns:
         try:
             port = side.start()
             self.versions[side.name] = side.versions()
+            self._expect_refusal(side, port)
             yield port
         finally:
             side.stop()
+
+    def _expect_refusal(self, side: HttpSide, port: int) -> None:
+        """Make sure that the side does check signatures: a forged delivery must be answered with 401."""
+        forged = make_requests(
+            secret=f"not {self._secret}",
+            run=0,
+            count=1,
+            host=f"{HOST}:{port}",
+            path=self._path,
+            moment=datetime.now(UTC),
+        )
+        status = self._ask(port, b"".join(forged.parts[0]))
+        if status != 401:
+            raise BenchmarkError(f"{side.name} answered a forged delivery with {status} instead of 401")
 
     def _load(self, side: HttpSide, port: int, when: str) -> tuple[LoadResult, set[int]]:
         """Put the side under load as a run of its own, so that no webhook id comes twice between turns."""
@@ -107,8 +127,7 @@ class Turns:
         )
         if not result.requests:
             raise BenchmarkError(f"{side.name} answered nothing in the measured time: {result}")
-        ran_out = "; ran out of prepared deliveries, see --scale" if result.exhausted else ""
-        progress(f"{when}: {side.name} {result.rps:,.0f}/s, p99 {result.p99_ms:.1f} ms{ran_out}")
+        progress(f"{when}: {side.name} {result.rps:,.0f}/s, p99 {result.p99_ms:.1f} ms{oddities(result)}")
         return result, acknowledged
 
     def _folder_of(self, side: HttpSide) -> Path:
@@ -117,10 +136,25 @@ class Turns:
         return folder
 
 
+def oddities(result: LoadResult) -> str:
+    """Say what in a turn was not as it should be, or nothing."""
+    refused = {status: count for status, count in result.statuses.items() if not status.startswith("2")}
+    odd = [f"{count} answers with {status}" for status, count in refused.items()]
+    if result.connection_errors:
+        odd.append(f"{result.connection_errors} requests without an answer")
+    if result.exhausted:
+        odd.append("ran out of prepared deliveries, see --scale")
+    return "".join(f"; {each}" for each in odd)
+
+
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """Yield a folder that goes away afterwards, and that the servers' own users may pass through."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+    """Yield a folder that goes away afterwards, and that the servers' own users may pass through.
+
+    It lies in /var/tmp, as /tmp may be memory, where a sync costs nothing; TMPDIR overrides that.
+    """
+    parent = os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108 - mkdtemp makes a private folder in it
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=parent) as name:
         folder = Path(name)
         folder.chmod(0o711)
         yield folder

@@ -95,7 +95,7 @@ def test_every_raw_pair_is_reported() -> None:
 
 def test_footprint_reports_the_fields_of_its_contract() -> None:
     idle = footprint.Idle(rss_mb=101.5, cpu_percent=0.8, processes={"1 sellflow": 60.0, "2 postgres": 41.5})
-    fields = footprint.summarise(idle, ready=0.61234, first_ready=1.5).fields
+    fields = footprint.summarise(idle, ready=0.61234, first_ready=1.5, machine={}).fields
     assert {"rss_mb", "cpu_percent", "ready_s", "first_ready_s"} <= set(fields)
     assert fields["ready_s"] == 0.612
 

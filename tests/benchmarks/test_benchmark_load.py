@@ -15,6 +15,7 @@ import pytest
 from benchmarks.http1 import ProtocolError
 from benchmarks.load import Load
 from benchmarks.load_process import LoadOrder, main, read_numbers, write_numbers
+from benchmarks.servers import ask_raw
 
 Answering = Callable[[bytes], bytes]
 PARTS = [(b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\n%02d" % number, b"!") for number in range(40)]
@@ -118,6 +119,11 @@ async def test_what_is_in_flight_at_the_end_is_still_acknowledged() -> None:
 
 async def in_thread(work: Callable[[], object]) -> object:
     return await asyncio.get_running_loop().run_in_executor(None, work)
+
+
+async def test_one_request_alone_is_asked_for_its_status() -> None:
+    async with serving(lambda _: b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n") as port:
+        assert await in_thread(lambda: ask_raw(port, b"".join(PARTS[0]))) == 401
 
 
 async def test_the_process_sends_signed_deliveries_and_tells_which_were_acknowledged(tmp_path: Path) -> None:

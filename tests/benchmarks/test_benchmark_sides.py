@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from benchmarks.deliveries import webhook_id
 from benchmarks.errors import BenchmarkError
 from benchmarks.load import LoadResult
 from benchmarks.load_process import LoadOrder
+from benchmarks.machine import file_system
 from benchmarks.sides import Audit, Stored, audit
-from benchmarks.turns import PAIRS, Turns
+from benchmarks.turns import PAIRS, Turns, oddities
 
 
 def test_what_was_acknowledged_but_not_recorded_is_lost() -> None:
@@ -70,12 +72,16 @@ def result(requests: int = 2) -> LoadResult:
     )
 
 
-def turns(folder: Path, orders: list[LoadOrder], requests: int = 2) -> Turns:
+def turns(folder: Path, orders: list[LoadOrder], requests: int = 2, forgery_status: int = 401) -> Turns:
     def client(order: LoadOrder) -> tuple[LoadResult, set[int]]:
         orders.append(order)
         return result(requests), {0, 1}
 
-    return Turns(Options(5.0, scale=2), path="/", secret="s", folder=folder, client=client)
+    def ask(_port: int, request: bytes) -> int:
+        assert request.startswith(b"POST / HTTP/1.1\r\n")
+        return forgery_status
+
+    return Turns(Options(5.0, scale=2), path="/", secret="s", folder=folder, client=client, ask=ask)
 
 
 def test_sides_run_in_turn_and_never_two_at_a_time(tmp_path: Path) -> None:
@@ -104,6 +110,30 @@ def test_a_side_that_answers_nothing_stops_the_benchmark_and_is_stopped(tmp_path
     with pytest.raises(BenchmarkError, match="a answered nothing"):
         turns(tmp_path, [], requests=0).rounds([FakeSide("a", diary)])
     assert diary[-1] == "stop a"
+
+
+def test_a_side_that_accepts_a_forged_delivery_is_not_measured(tmp_path: Path) -> None:
+    diary: list[str] = []
+    with pytest.raises(BenchmarkError, match="forged delivery with 200 instead of 401"):
+        turns(tmp_path, [], forgery_status=200).rounds([FakeSide("a", diary)])
+    assert diary[-1] == "stop a"
+
+
+def test_what_was_odd_about_a_turn_is_said() -> None:
+    assert oddities(result()) == ""
+    odd = replace(result(), statuses={"200": 2, "503": 1}, connection_errors=4, exhausted=True)
+    assert oddities(odd) == (
+        "; 1 answers with 503; 4 requests without an answer; ran out of prepared deliveries, see --scale"
+    )
+
+
+def test_the_longest_mount_point_holds_a_folder() -> None:
+    mounts = "/dev/vda / ext4 rw 0 0\ntmpfs /v tmpfs rw 0 0\n/dev/vdb /v/data xfs rw 0 0\n"
+    assert [file_system(Path(path), mounts) for path in ("/v/data/x", "/v/x", "/va")] == [
+        "xfs",
+        "tmpfs",
+        "ext4",
+    ]
 
 
 def test_floors_are_rates_by_name(tmp_path: Path) -> None:
