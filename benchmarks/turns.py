@@ -82,6 +82,13 @@ class Turns:
                 {webhook_id(self._runs, number) for number in acknowledged}, side.stored(self._runs)
             )
             self.durability[side.name] = side.durability()
+        for broken, count in (
+            ("lost", checked.lost),
+            ("unqueued", checked.unqueued),
+            ("doubled", checked.doubled),
+        ):
+            if count:
+                progress(f"{when}: {side.name} {broken} {count} of {checked.acknowledged} deliveries")
         return Turn(load, checked)
 
     @contextmanager
