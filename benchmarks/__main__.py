@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 from benchmarks.benchmark import Benchmark, Options
 from benchmarks.errors import BenchmarkError
@@ -13,7 +15,7 @@ from benchmarks.report import complain, print_json, print_tables
 
 
 def main(arguments: Sequence[str] | None = None, benchmarks: Mapping[str, Benchmark] = BENCHMARKS) -> int:
-    """Run one benchmark and return the exit code: 0 measured, 1 could not measure, 2 asked wrongly."""
+    """Run one benchmark; return 0 when measured, 1 when it could not be, 2 if asked wrongly, 130 if stopped."""
     asked = _parser(benchmarks).parse_args(arguments)
     benchmark = benchmarks[asked.name]
     try:
@@ -21,6 +23,9 @@ def main(arguments: Sequence[str] | None = None, benchmarks: Mapping[str, Benchm
     except BenchmarkError as error:
         complain(str(error))
         return 1
+    except KeyboardInterrupt:
+        complain("stopped before it was measured")
+        return 128 + signal.SIGINT
     if asked.json:
         print_json(result)
     else:
@@ -58,5 +63,11 @@ def _positive_count(text: str) -> int:
     return count
 
 
+def _end(*_: object) -> NoReturn:
+    """End in order: what was started is stopped on the way out."""
+    raise SystemExit(128 + signal.SIGTERM)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     sys.exit(main())

@@ -23,10 +23,10 @@ MOST_RECONNECTS = 1000
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What came back: `sent` and `acknowledged` of the whole run, the rest of the measured window alone."""
+    """What came back: `sent` and `accepted` (2xx) of the whole run, the rest of the measured window alone."""
 
     sent: int
-    acknowledged: int
+    accepted: int
     requests: int
     statuses: dict[str, int]
     connection_errors: int
@@ -148,7 +148,7 @@ class Load:
         good = sum(count for status, count in self._statuses.items() if 200 <= status < 300)
         return LoadResult(
             sent=self._next,
-            acknowledged=len(self.acknowledged),
+            accepted=len(self.acknowledged),
             requests=len(self._latencies),
             statuses={str(status): count for status, count in sorted(self._statuses.items())},
             connection_errors=self.connection_errors,

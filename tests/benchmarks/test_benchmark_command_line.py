@@ -22,7 +22,7 @@ DURABILITY = {"sellflow": {"fsync": "on"}, "express+bullmq": {"appendfsync": "al
 def turn(rps: float, *, lost: int = 0, doubled: int = 0) -> Turn:
     load = LoadResult(
         sent=10,
-        acknowledged=10,
+        accepted=10,
         requests=10,
         statuses={"200": 10},
         connection_errors=0,
