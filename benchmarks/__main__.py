@@ -15,7 +15,7 @@ from benchmarks.report import complain, print_json, print_tables
 
 
 def main(arguments: Sequence[str] | None = None, benchmarks: Mapping[str, Benchmark] = BENCHMARKS) -> int:
-    """Run one benchmark; return 0 when measured, 1 when it could not be, 2 if asked wrongly, 130 if stopped."""
+    """Run one benchmark; return 0 if measured, 1 if it could not be, 2 if asked wrongly, 130 if stopped."""
     asked = _parser(benchmarks).parse_args(arguments)
     benchmark = benchmarks[asked.name]
     try:
