@@ -40,9 +40,7 @@ def _parser(benchmarks: Mapping[str, Benchmark]) -> argparse.ArgumentParser:
         epilog="\n".join(f"{each.name:12} {each.summary}" for each in benchmarks.values()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "name", metavar="NAME", choices=sorted(benchmarks), help=", ".join(sorted(benchmarks))
-    )
+    parser.add_argument("name", metavar="NAME", choices=sorted(benchmarks), help=", ".join(sorted(benchmarks)))
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--seconds", type=_positive_seconds, help="length of one side of one pair")
     parser.add_argument("--scale", type=_positive_count, default=1, help="multiply the size of the work")

@@ -77,8 +77,7 @@ def measure_idle(installation: Installation, server: ServerProcess, seconds: flo
         rss_mb=round(proportional_bytes(pids) / MEBIBYTE, 1),
         cpu_percent=round(100 * share, 2),
         processes={
-            f"{pid} {name}": round(proportional_bytes([pid]) / MEBIBYTE, 1)
-            for pid, name in process_names(pids).items()
+            f"{pid} {name}": round(proportional_bytes([pid]) / MEBIBYTE, 1) for pid, name in process_names(pids).items()
         },
     )
 

@@ -157,9 +157,7 @@ class Load:
             p50_ms=_milliseconds(self._latencies, 0.50),
             p99_ms=_milliseconds(self._latencies, 0.99),
             exhausted=self.exhausted,
-            client_cpu_percent=round(100 * (self._cpu_ended - self._cpu_started) / seconds, 1)
-            if seconds
-            else 0.0,
+            client_cpu_percent=round(100 * (self._cpu_ended - self._cpu_started) / seconds, 1) if seconds else 0.0,
         )
 
 

@@ -86,9 +86,7 @@ def _requests(order: LoadOrder) -> Requests:
 async def _measure(order: LoadOrder, requests: Requests) -> LoadResult:
     load = Load(requests.parts, warm_up=order.warm_up, seconds=order.seconds)
     result = await load.run(order.host, order.port, order.connections)
-    write_numbers(
-        Path(order.acknowledged_file), [requests.numbers[position] for position in load.acknowledged]
-    )
+    write_numbers(Path(order.acknowledged_file), [requests.numbers[position] for position in load.acknowledged])
     return result
 
 

@@ -23,9 +23,7 @@ LOOK_EVERY = 0.005
 class ServerProcess:
     """One process, with its output in a log file."""
 
-    def __init__(
-        self, command: Sequence[str], *, environment: Mapping[str, str], log: Path, cwd: Path
-    ) -> None:
+    def __init__(self, command: Sequence[str], *, environment: Mapping[str, str], log: Path, cwd: Path) -> None:
         self._log = log
         self._name = Path(command[0]).name
         with log.open("ab") as output:
@@ -55,13 +53,9 @@ class ServerProcess:
         """
         while not answers(port, path):
             if self.process.poll() is not None:
-                raise BenchmarkError(
-                    f"{self._name} ended with {self.process.returncode}:\n{self.end_of_log()}"
-                )
+                raise BenchmarkError(f"{self._name} ended with {self.process.returncode}:\n{self.end_of_log()}")
             if time.perf_counter() - self.started > seconds:
-                raise BenchmarkError(
-                    f"{self._name} did not answer {path} in {seconds:.0f} s:\n{self.end_of_log()}"
-                )
+                raise BenchmarkError(f"{self._name} did not answer {path} in {seconds:.0f} s:\n{self.end_of_log()}")
             time.sleep(LOOK_EVERY)
         return time.perf_counter() - self.started
 

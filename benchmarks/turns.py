@@ -78,9 +78,7 @@ class Turns:
     def _turn(self, side: StoringSide, when: str) -> Turn:
         with self._running(side) as port:
             load, acknowledged = self._load(side, port, when)
-            checked = audit(
-                {webhook_id(self._runs, number) for number in acknowledged}, side.stored(self._runs)
-            )
+            checked = audit({webhook_id(self._runs, number) for number in acknowledged}, side.stored(self._runs))
             self.durability[side.name] = side.durability()
         for broken, count in (
             ("lost", checked.lost),

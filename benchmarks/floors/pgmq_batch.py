@@ -61,9 +61,7 @@ def make_batch() -> list[str]:
 
 async def _measure(server: PostgresServer, count: int, seconds: float) -> float:
     host = str(server.socket_folder)
-    pool = await asyncpg.create_pool(
-        host=host, user="postgres", database="postgres", min_size=count, max_size=count
-    )
+    pool = await asyncpg.create_pool(host=host, user="postgres", database="postgres", min_size=count, max_size=count)
     async with pool:
         queue = f"floor_{count}"
         await pool.execute("SELECT pgmq.create($1)", queue)
@@ -71,9 +69,7 @@ async def _measure(server: PostgresServer, count: int, seconds: float) -> float:
         for _ in range(WARM_UP_BATCHES):
             await _send(pool, queue, batch)
         started = time.perf_counter()
-        sent = await asyncio.gather(
-            *(_send_until(pool, queue, batch, started + seconds) for _ in range(count))
-        )
+        sent = await asyncio.gather(*(_send_until(pool, queue, batch, started + seconds) for _ in range(count)))
         return round(BATCH * sum(sent) / (time.perf_counter() - started), 1)
 
 

@@ -31,9 +31,7 @@ class ExpressServer:
     def start(self, folder: Path, **variables: str) -> int:
         """Start the program and return its port, once it answers."""
         port = free_port()
-        environment = plain_environment(
-            NODE_ENV="production", SECRET=self._secret, PORT=str(port), **variables
-        )
+        environment = plain_environment(NODE_ENV="production", SECRET=self._secret, PORT=str(port), **variables)
         script = node_script(self._program)
         self._process = ServerProcess(
             [str(node()), str(script)], environment=environment, log=folder / "node.log", cwd=script.parent

@@ -55,9 +55,7 @@ def node_script(name: str) -> Path:
 def node_versions(*packages: str) -> dict[str, str]:
     """Return the installed versions of Node and of these packages."""
     modules = node_packages() / "node_modules"
-    versions = {
-        name: json.loads((modules / name / "package.json").read_text())["version"] for name in packages
-    }
+    versions = {name: json.loads((modules / name / "package.json").read_text())["version"] for name in packages}
     return {"node": _output([str(node()), "--version"]).strip().lstrip("v")} | versions
 
 
@@ -107,9 +105,7 @@ def _npm(runtime: Path) -> list[str]:
 def _unpack_redis(root: Path) -> None:
     """Download Redis and whatever it needs that is not installed; lists of our own make root unnecessary."""
     if shutil.which("apt-get") is None:
-        raise BenchmarkError(
-            "Redis is missing, and there is no apt-get to bring it: put redis-server on PATH"
-        )
+        raise BenchmarkError("Redis is missing, and there is no apt-get to bring it: put redis-server on PATH")
     progress("unpacking Debian's Redis into .peers")
     downloads = PEERS / "debian"
     for folder in ("state/lists/partial", "cache/archives/partial"):
@@ -123,9 +119,7 @@ def _unpack_redis(root: Path) -> None:
     ):
         apt += ["-o", option]
     _run([*apt, "update"], cwd=downloads)
-    simulation = _run(
-        [*apt, "--simulate", "--no-install-recommends", "install", "redis-server"], cwd=downloads
-    )
+    simulation = _run([*apt, "--simulate", "--no-install-recommends", "install", "redis-server"], cwd=downloads)
     _run([*apt, "download", *packages_to_install(simulation)], cwd=downloads)
     for package in sorted(downloads.glob("*.deb")):
         _run(["dpkg", "-x", str(package), str(root)], cwd=downloads)

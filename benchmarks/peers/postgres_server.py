@@ -44,9 +44,7 @@ class PostgresServer:
         self._data.mkdir(mode=0o700, parents=True)
         if self._user is not None:
             os.chown(self._data, self._user.pw_uid, self._user.pw_gid)
-        self._run(
-            "initdb", "--auth=trust", "--encoding=UTF8", "--locale=C", "-U", SUPERUSER, "--no-instructions"
-        )
+        self._run("initdb", "--auth=trust", "--encoding=UTF8", "--locale=C", "-U", SUPERUSER, "--no-instructions")
 
     def start(self) -> None:
         """Start the server and wait until it takes connections."""
@@ -115,9 +113,7 @@ def unprivileged_user() -> pwd.struct_passwd | None:
     for name in UNPRIVILEGED:
         if name in known:
             return known[name]
-    raise BenchmarkError(
-        "Postgres does not run as root, and no user is there to run it: use an ordinary user"
-    )
+    raise BenchmarkError("Postgres does not run as root, and no user is there to run it: use an ordinary user")
 
 
 def is_open_to_all(folder: Path) -> bool:

@@ -45,17 +45,13 @@ class RedisServer:
         """Return what `redis-cli` prints for a command: one value a line."""
         program, additions = redis_program("redis-cli")
         command = [str(program), "-s", str(self.socket), "--raw", *words]
-        done = subprocess.run(
-            command, env=plain_environment(**additions), capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, env=plain_environment(**additions), capture_output=True, text=True, check=False)
         return done.stdout.rstrip("\n")
 
     def version(self) -> str:
         """Return the server's version."""
         lines = self.ask("INFO", "server").splitlines()
-        return next(
-            (line.partition(":")[2].strip() for line in lines if line.startswith("redis_version")), ""
-        )
+        return next((line.partition(":")[2].strip() for line in lines if line.startswith("redis_version")), "")
 
     def discard(self) -> None:
         """Stop the server and remove its data."""

@@ -47,9 +47,7 @@ def test_a_postmaster_that_is_still_writing_its_file_is_not_found(text: str) -> 
     assert parse_postmaster(text) is None
 
 
-def test_an_installation_has_ports_and_data_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_installation_has_ports_and_data_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SELLFLOW_DATABASE_SESSION_URL", "postgresql://elsewhere/production")
     installation = Installation(tmp_path)
     environment = installation.environment

@@ -67,9 +67,7 @@ class FakeSide:
 
 
 def result(requests: int = 2) -> LoadResult:
-    return LoadResult(
-        2, 2, requests, {"200": requests}, 0, 1.0, 2.0, 1.0, 2.0, exhausted=False, client_cpu_percent=1
-    )
+    return LoadResult(2, 2, requests, {"200": requests}, 0, 1.0, 2.0, 1.0, 2.0, exhausted=False, client_cpu_percent=1)
 
 
 def turns(folder: Path, orders: list[LoadOrder], requests: int = 2, forgery_status: int = 401) -> Turns:
@@ -91,9 +89,7 @@ def test_sides_run_in_turn_and_never_two_at_a_time(tmp_path: Path) -> None:
     rounds = measured.rounds([FakeSide("a", diary), FakeSide("b", diary)])
     assert diary == ["prepare a", "prepare b", *["start a", "stop a", "start b", "stop b"] * PAIRS]
     assert [list(each) for each in rounds] == [["a", "b"]] * PAIRS
-    assert all(
-        turn.audit == Audit(2, lost=1, unqueued=1, doubled=0) for each in rounds for turn in each.values()
-    )
+    assert all(turn.audit == Audit(2, lost=1, unqueued=1, doubled=0) for each in rounds for turn in each.values())
     assert measured.durability == {"a": {"fsync": "on"}, "b": {"fsync": "on"}}
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from sellflow.cli.demo.check import Verdict
 from sellflow.cli.demo.play import Played, play
 from sellflow.cli.opening import start
-from sellflow.cli.processes import Supervisor
+from sellflow.cli.processes import StopRequestedError, Supervisor, stop_on_signals
 from sellflow.cli.up import start_everything
 from sellflow.errors import ConfigurationError
 from sellflow.postgres.database import Database
@@ -47,8 +47,13 @@ def demo(
     if settings.environment == "production":
         raise ConfigurationError("the demo plays with a simulated store: SELLFLOW_ENVIRONMENT=production has none")
     console = Console(stderr=as_json, highlight=False)
-    with _running_system(settings, console) as database:
-        played = _play(database, orders, kills, console)
+    stop_on_signals()
+    try:
+        with _running_system(settings, console) as database:
+            played = _play(database, orders, kills, console)
+    except StopRequestedError:
+        console.print("Stopped.")
+        raise typer.Exit(130) from None
     if as_json:
         print(json.dumps(report(played)))  # noqa: T201 - alone on standard output, for a program to read
     else:

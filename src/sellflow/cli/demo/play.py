@@ -11,7 +11,7 @@ from decimal import Decimal
 import httpx
 
 from sellflow.cli.demo.check import Verdict, compare
-from sellflow.cli.demo.victim import kill_while_claiming
+from sellflow.cli.demo.victim import victims
 from sellflow.cli.store import register_demo_store
 from sellflow.demo_shop import DEMO_DOMAIN
 from sellflow.edge.customer_tokens import CustomerSession, issue_token
@@ -80,9 +80,11 @@ async def play(database: Database, *, orders: int, kills: int, on_progress: Prog
     try:
         shop = await find_shop(connection, DEMO_DOMAIN)
         rate = await _points_per_unit(connection, shop.shop_id)
-        selling = asyncio.create_task(_sell(settings, orders, on_progress))
-        held = [await _kill_one(connection, number, kills, on_progress) for number in range(kills)]
-        status = await selling
+        async with victims(kills) as doomed, asyncio.TaskGroup() as tasks:
+            selling = tasks.create_task(_sell(settings, orders, on_progress))
+            held = [await victim.kill_while_claiming(connection, shop.shop_id) for victim in doomed]
+        on_progress("workers killed holding claims", len(held), kills)
+        status = selling.result()
         webhooks = await client.sent(settings.simulator_url, status.run_id)
         await _wait_until_handled(connection, [webhook.webhook_id for webhook in webhooks], on_progress)
         final = await client.final_orders(settings.simulator_url, status.run_id)
@@ -99,12 +101,6 @@ async def _sell(settings: Settings, orders: int, on_progress: Progress) -> RunSt
         on_progress("webhooks acknowledged", status.webhooks.acknowledged, status.webhooks.meant)
 
     return await client.play_run(settings.simulator_url, DEMO_DOMAIN, plan(orders), show)
-
-
-async def _kill_one(connection: SessionConnection, number: int, kills: int, on_progress: Progress) -> int:
-    held = await kill_while_claiming(connection)
-    on_progress("workers killed holding claims", number + 1, kills)
-    return held
 
 
 async def _points_per_unit(connection: SessionConnection, shop_id: int) -> Decimal:

@@ -1,0 +1,150 @@
+"""A real Postgres for every test that asks for one: a server per process, a cloned database per test."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import count
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from sellflow.loyalty.models import Rounding
+from sellflow.loyalty.store import set_spend_rule
+from sellflow.postgres.database import Database, Login, Pool, SessionConnection
+from sellflow.postgres.embedded import DATABASE, SUPERUSER, EmbeddedPostgres
+from sellflow.postgres.opening import prepare
+from sellflow.queue.topics import Registry
+from sellflow.roles import build_registry, prepare_above
+from sellflow.settings import Settings, load_settings
+from sellflow.shops.models import App, Shop
+from sellflow.shops.store import add_app, install_shop
+
+#: Only tests may lose data when the machine does.
+FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
+SECRET = "hush"
+
+_database_numbers = count(1)
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A shop and the app it installed."""
+
+    app: App
+    shop: Shop
+
+    @property
+    def shop_id(self) -> int:
+        return self.shop.shop_id
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests start from the defaults, whatever the shell has set."""
+    import os  # noqa: PLC0415
+
+    for name in list(os.environ):
+        if name.startswith("SELLFLOW_") and not name.startswith("SELLFLOW_TEST_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def folder() -> Iterator[Path]:
+    """A short-named folder that the server's user can reach, also when root runs the tests."""
+    path = Path(tempfile.mkdtemp(prefix="sellflow-test-"))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def server_url(folder: Path) -> Iterator[str]:
+    """The address of a running server whose database `sellflow` is migrated and serves as the template."""
+    with EmbeddedPostgres(folder, extra=FAST).running() as url:
+        database = Database(url, url, _settings(folder))
+        asyncio.run(prepare(database, prepare_above(database.settings)))
+        yield url
+
+
+def _settings(folder: Path) -> Settings:
+    return load_settings(environment="test", data_dir=folder, database_owner=SUPERUSER, log_level="error")
+
+
+@pytest.fixture
+def settings(folder: Path) -> Settings:
+    return _settings(folder)
+
+
+@pytest.fixture
+async def database(server_url: str, settings: Settings) -> AsyncIterator[Database]:
+    """A database of its own for one test."""
+    name = f"test_{next(_database_numbers)}"
+    admin = await asyncpg.connect(server_url.replace(f"/{DATABASE}?", "/postgres?"), user=SUPERUSER)
+    try:
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {DATABASE}")
+        url = server_url.replace(f"/{DATABASE}?", f"/{name}?")
+        yield Database(url, url, settings)
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await admin.close()
+
+
+@pytest.fixture
+async def owner(database: Database) -> AsyncIterator[SessionConnection]:
+    connection = await database.connect(Login.OWNER, purpose="test")
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def worker_pool(database: Database) -> AsyncIterator[Pool]:
+    pool = await database.pool(Login.WORKER, purpose="test worker", size=4)
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+async def web_pool(database: Database) -> AsyncIterator[Pool]:
+    pool = await database.pool(Login.WEB, purpose="test web", size=4)
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+async def ingest_pool(database: Database) -> AsyncIterator[Pool]:
+    pool = await database.pool(Login.INGEST, purpose="test ingest", size=4)
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return build_registry()
+
+
+@pytest.fixture
+async def tenant(owner: SessionConnection) -> Tenant:
+    """A shop in US dollars that gives one point for each, rounded down."""
+    return await make_tenant(owner, "acme")
+
+
+@pytest.fixture
+async def other_tenant(owner: SessionConnection, tenant: Tenant) -> Tenant:
+    """Another shop of the same app."""
+    return await make_tenant(owner, "other", app=tenant.app)
+
+
+async def make_tenant(
+    owner: SessionConnection, name: str, *, app: App | None = None, rate: str = "1", rounding: str = "down"
+) -> Tenant:
+    """Install a shop called NAME.myshopify.com, with an app of its own unless one is given."""
+    app = app or await add_app(owner, handle=name, client_id=f"client-{name}", client_secret=SECRET)
+    shop = await install_shop(owner, app_id=app.app_id, domain=f"{name}.myshopify.com", currency="USD")
+    await set_spend_rule(owner, shop.shop_id, points_per_unit=Decimal(rate), rounding=Rounding(rounding))
+    return Tenant(app, shop)
