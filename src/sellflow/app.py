@@ -75,6 +75,7 @@ class WebApplication:
             batch_size=settings.webhook_commit_size,
             max_waiting=settings.webhook_waiting_deliveries,
             max_bytes=settings.webhook_waiting_bytes,
+            deadline=settings.webhook_deadline,
         )
         group_commit.start()
         self._ingest = WebhookIngest(directory=AppDirectory(web_pool), group_commit=group_commit, settings=settings)

@@ -97,6 +97,7 @@ async def serve_http(app: object, listener: socket.socket, stop: asyncio.Event) 
         ws="none",
         lifespan="on",
         access_log=False,
+        proxy_headers=False,  # nothing here depends on the sender's address
         log_config=None,
         server_header=False,
         timeout_graceful_shutdown=5,

@@ -27,6 +27,12 @@ class AppDirectory:
         self._loaded_at = 0.0
         self._loading = asyncio.Lock()
 
+    def look(self, handle: str) -> App | None:
+        """Return the app if it is known and fresh, without waiting: the usual case."""
+        if self._apps is None or self._age() > MAX_AGE:
+            return None
+        return self._apps.get(handle)
+
     async def find(self, handle: str) -> App | None:
         """Return the app, or None where there is none by that handle.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import structlog
 from prometheus_client import Gauge, Histogram
@@ -30,16 +31,41 @@ class WaitingRoomFullError(SellflowError):
     code = "webhook.overloaded"
 
 
+class LateError(SellflowError):
+    """A delivery waited for its commit until its sender was about to give up."""
+
+    code = "webhook.late"
+
+
+class Waiting(NamedTuple):
+    """A delivery, who waits for it, and until when (in the loop's time)."""
+
+    delivery: Delivery
+    future: asyncio.Future[None]
+    deadline: float
+
+
 class GroupCommit:
     """A bounded waiting room in front of a store, served by a few committers."""
 
-    def __init__(self, store: Store, *, committers: int, batch_size: int, max_waiting: int, max_bytes: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        committers: int,
+        batch_size: int,
+        max_waiting: int,
+        max_bytes: int,
+        deadline: float,
+    ) -> None:
+        self._deadline = deadline
         self._store = store
         self._committers = committers
         self._batch_size = batch_size
         self._max_waiting = max_waiting
         self._max_bytes = max_bytes
-        self._queue: deque[tuple[Delivery, asyncio.Future[None]]] = deque()
+        self._queue: deque[Waiting] = deque()
+        self._in_flight: list[Waiting] = []
         self._bytes = 0
         self._count = 0
         self._arrived = asyncio.Event()
@@ -47,23 +73,31 @@ class GroupCommit:
 
     def start(self) -> None:
         """Start the committers on the running loop."""
-        self._tasks = [asyncio.create_task(self._commit_forever()) for _ in range(self._committers)]
+        committers = [asyncio.create_task(self._commit_forever()) for _ in range(self._committers)]
+        self._tasks = [*committers, asyncio.create_task(self._watch_deadlines())]
 
     async def stop(self) -> None:
         """Commit what waits, then stop."""
-        while self._queue:
-            await asyncio.gather(*(future for _, future in list(self._queue)), return_exceptions=True)
+        while self._queue or self._in_flight:
+            waiting = [each.future for each in (*self._queue, *self._in_flight)]
+            await asyncio.gather(*waiting, return_exceptions=True)
+            await asyncio.sleep(0)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def commit(self, delivery: Delivery) -> None:
-        """Return once the delivery is committed.
+    def commit(self, delivery: Delivery) -> asyncio.Future[None]:
+        """Take a delivery in; the future it returns is done once it is committed.
 
         Raises
         ------
         WaitingRoomFullError
             If too much waits already; nothing was stored.
+
+        The future raises
+        -----------------
+        LateError
+            If it was not committed in time; it may still be, a retry finds out by its id.
         DatabaseUnavailableError
             If the database is away; the delivery may have been stored, a retry finds out by its id.
         RefusedByDatabaseError
@@ -72,12 +106,13 @@ class GroupCommit:
         size = len(delivery.payload)
         if self._count >= self._max_waiting or self._bytes + size > self._max_bytes:
             raise WaitingRoomFullError(f"{self._count} deliveries ({self._bytes} bytes) wait to be stored")
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append((delivery, future))
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._queue.append(Waiting(delivery, future, loop.time() + self._deadline))
         self._count += 1
         self._bytes += size
         self._arrived.set()
-        await future
+        return future
 
     async def _commit_forever(self) -> None:
         while True:
@@ -86,38 +121,50 @@ class GroupCommit:
             if batch:
                 await self._commit_batch(batch)
 
-    def _next_batch(self) -> list[tuple[Delivery, asyncio.Future[None]]]:
+    def _next_batch(self) -> list[Waiting]:
         """Take what waits, leaving out whoever gave up waiting."""
-        batch: list[tuple[Delivery, asyncio.Future[None]]] = []
+        batch: list[Waiting] = []
         while self._queue and len(batch) < self._batch_size:
-            delivery, future = self._queue.popleft()
-            if future.done():
-                self._leave(delivery)
+            waiting = self._queue.popleft()
+            if waiting.future.done():
+                self._leave(waiting)
             else:
-                batch.append((delivery, future))
+                batch.append(waiting)
         if not self._queue:
             self._arrived.clear()
         return batch
 
-    async def _commit_batch(self, batch: Sequence[tuple[Delivery, asyncio.Future[None]]]) -> None:
+    async def _commit_batch(self, batch: Sequence[Waiting]) -> None:
+        self._in_flight.extend(batch)
         refused: Mapping[tuple[int, str, str], SellflowError] = {}
         failure: SellflowError | None = None
         try:
-            refused = await self._store([delivery for delivery, _ in batch])
+            refused = await self._store([each.delivery for each in batch])
         except SellflowError as error:
             failure = error
         except Exception as error:
             log.exception("webhooks.commit_failed")
             failure = DatabaseUnavailableError(f"the deliveries could not be stored: {error}")
         commit_size.observe(len(batch))
-        for delivery, future in batch:
-            self._leave(delivery)
-            _answer(future, failure or refused.get(delivery.identity))
+        self._in_flight = [each for each in self._in_flight if each not in batch] if self._committers > 1 else []
+        for each in batch:
+            self._leave(each)
+            _answer(each.future, failure or refused.get(each.delivery.identity))
         waiting_deliveries.set(self._count)
 
-    def _leave(self, delivery: Delivery) -> None:
+    async def _watch_deadlines(self) -> None:
+        """Give up on deliveries whose time is over, one timer for all of them."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._deadline / 20)
+            now = loop.time()
+            for each in (*self._in_flight, *self._queue):
+                if each.deadline <= now:
+                    _answer(each.future, LateError(f"the delivery was not stored within {self._deadline:g} s"))
+
+    def _leave(self, waiting: Waiting) -> None:
         self._count -= 1
-        self._bytes -= len(delivery.payload)
+        self._bytes -= len(waiting.delivery.payload)
 
 
 def _answer(future: asyncio.Future[None], error: SellflowError | None) -> None:

@@ -19,7 +19,7 @@ from sellflow.shopify.signatures import is_signed
 from sellflow.shopify.webhook_headers import MalformedHeadersError, WebhookHeaders, read_webhook_headers
 from sellflow.shops.directory import AppDirectory
 from sellflow.shops.models import App
-from sellflow.webhooks.group_commit import GroupCommit, WaitingRoomFullError
+from sellflow.webhooks.group_commit import GroupCommit, LateError, WaitingRoomFullError
 from sellflow.webhooks.keys import event_key
 from sellflow.webhooks.store import Delivery, RefusedByDatabaseError
 
@@ -33,6 +33,8 @@ RETRY_AFTER = ("retry-after", "5")
 answered_total = Counter(
     "sellflow_webhooks_answered_total", "Deliveries by the status they were answered with.", ["status"]
 )
+
+accepted = answered_total.labels("200")
 
 Scope = dict[str, Any]
 
@@ -56,31 +58,20 @@ class WebhookIngest:
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI's own callables
         """Answer one delivery."""
         try:
-            async with asyncio.timeout(self._deadline):
-                await self._accept(scope, receive)
+            await self._accept(scope, receive)
         except ClientGoneError:
             return
         except Problem as problem:
             answered_total.labels(str(problem.status)).inc()
             await problem.response()(scope, receive, send)
             return
-        except TimeoutError:
-            answered_total.labels("503").inc()
-            late = Problem(
-                503,
-                "webhook.late",
-                "The delivery was not stored in time; send it again.",
-                headers=[RETRY_AFTER],
-            )
-            await late.response()(scope, receive, send)
-            return
-        answered_total.labels("200").inc()
+        accepted.inc()
         await send(_ACCEPTED_START)
         await send(_ACCEPTED_BODY)
 
     async def _accept(self, scope: Scope, receive: Any) -> None:  # noqa: ANN401
         handle = scope["path"][len(PATH) :]
-        app = await self._find_app(handle)
+        app = self._directory.look(handle) or await self._find_app(handle)
         if scope["method"] != "POST":
             raise Problem(405, "http.method_not_allowed", "Webhooks are sent with POST.", headers=[("allow", "POST")])
         raw_headers = dict(scope["headers"])
@@ -89,7 +80,12 @@ class WebhookIngest:
             headers = read_webhook_headers(raw_headers)
         except MalformedHeadersError as error:
             raise Problem(400, error.code, f"{error}.") from error
-        app = await self._authenticate(app, body, headers)
+        if len(body) > LARGE_BODY:
+            is_genuine = await asyncio.to_thread(is_signed, body, headers.signature, app.secrets)
+        else:
+            is_genuine = is_signed(body, headers.signature, app.secrets)
+        if not is_genuine:
+            app = await self._authenticate_again(app, body, headers)
         await self._store(await _delivery(app, body, headers))
 
     async def _find_app(self, handle: str) -> App:
@@ -109,31 +105,37 @@ class WebhookIngest:
         if message["type"] == "http.disconnect":
             raise ClientGoneError
         body: bytes = message.get("body", b"")
-        if not message.get("more_body", False):
-            if len(body) > self._max_body:
-                raise self._too_large()
-            return body
-        chunks, size = [body], len(body)
-        while message.get("more_body", False):
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-            if size > self._max_body:
-                raise self._too_large()
+        if message.get("more_body", False):
+            body = await self._read_rest(body, receive)
+        if len(body) > self._max_body:
+            raise self._too_large()
+        return body
+
+    async def _read_rest(self, body: bytes, receive: Any) -> bytes:  # noqa: ANN401
+        """Read a body that comes in parts; who sends it too slowly is told so, and too much is not kept."""
+        chunks, size, more = [body], len(body), True
+        try:
+            async with asyncio.timeout(self._deadline):
+                while more and size <= self._max_body:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGoneError
+                    chunks.append(message.get("body", b""))
+                    size += len(chunks[-1])
+                    more = message.get("more_body", False)
+        except TimeoutError as error:
+            detail = f"The body was not complete after {self._deadline:g} seconds."
+            raise Problem(408, "webhook.slow_body", detail, headers=[("connection", "close")]) from error
         return b"".join(chunks)
 
     def _too_large(self) -> Problem:
         detail = f"A delivery may hold {self._max_body} bytes (SELLFLOW_WEBHOOK_MAX_BODY_BYTES)."
         return Problem(413, "webhook.too_large", detail, headers=[("connection", "close")])
 
-    async def _authenticate(self, app: App, body: bytes, headers: WebhookHeaders) -> App:
-        """Return the app whose secret signed the body: it may have been rotated a moment ago."""
-        if await _is_signed(body, headers.signature, app):
-            return app
+    async def _authenticate_again(self, app: App, body: bytes, headers: WebhookHeaders) -> App:
+        """Return the app if its secret was rotated a moment ago and the new one signed the body."""
         rotated = await self._directory.find_again(app.handle, app)
-        if rotated and await _is_signed(body, headers.signature, rotated):
+        if rotated and is_signed(body, headers.signature, rotated.secrets):
             return rotated
         log.warning("webhooks.bad_signature", app=app.handle, shop=headers.shop_domain, topic=headers.topic)
         detail = "The signature is not that of this body under the app's client secret."
@@ -142,18 +144,12 @@ class WebhookIngest:
     async def _store(self, delivery: Delivery) -> None:
         try:
             await self._group_commit.commit(delivery)
-        except (WaitingRoomFullError, DatabaseUnavailableError) as error:
+        except (WaitingRoomFullError, LateError, DatabaseUnavailableError) as error:
             log.warning("webhooks.shed", code=error.code, error=str(error))
             raise Problem(503, error.code, "It could not be stored; send it again.", headers=[RETRY_AFTER]) from error
         except RefusedByDatabaseError as error:
             log.exception("webhooks.refused", webhook_id=delivery.webhook_id, topic=delivery.topic)
             raise Problem(500, error.code, "The delivery could not be stored; the log says why.") from error
-
-
-async def _is_signed(body: bytes, signature: str, app: App) -> bool:
-    if len(body) > LARGE_BODY:
-        return await asyncio.to_thread(is_signed, body, signature, app.secrets)
-    return is_signed(body, signature, app.secrets)
 
 
 async def _delivery(app: App, body: bytes, headers: WebhookHeaders) -> Delivery:

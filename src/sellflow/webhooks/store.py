@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import asyncpg
 from prometheus_client import Counter
@@ -58,8 +58,7 @@ class RefusedByDatabaseError(SellflowError):
     code = "webhook.not_storable"
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """One authenticated delivery as it is stored."""
 
     app_id: int
@@ -81,8 +80,9 @@ class DeliveryStore:
 
     def __init__(self, pool: Pool, registry: Registry) -> None:
         self._pool = pool
-        self._registry = registry
+        self._declared = frozenset(registry.topics)
         self._shops: dict[tuple[int, str], int] = {}
+        self._routed = frozenset(topic for topic in registry.topics if registry.queues_of(topic))
         self._announced_at = 0.0
 
     async def store(self, deliveries: Sequence[Delivery]) -> dict[tuple[int, str, str], SellflowError]:
@@ -128,7 +128,7 @@ class DeliveryStore:
     async def _insert(self, batch: Sequence[Delivery]) -> int:
         await self._learn_shops(batch)
         announce = time.monotonic() - self._announced_at > ANNOUNCE_INTERVAL
-        routed = [self._is_routed(delivery.topic) for delivery in batch]
+        routed = [delivery.topic in self._routed for delivery in batch]
         row = await self._pool.fetchrow(
             _STORE,
             [d.app_id for d in batch],
@@ -145,15 +145,15 @@ class DeliveryStore:
         )
         if announce:
             self._announced_at = time.monotonic()
+        self._count_unrouted(batch)
         assert row is not None
         return int(row["fresh"])
 
-    def _is_routed(self, topic: str) -> bool:
-        """Say whether a queue wants the topic; Shopify sends what the app subscribed to, declared here or not."""
-        is_routed = topic in self._registry.topics and bool(self._registry.queues_of(topic))
-        if not is_routed:
-            unrouted_total.labels(topic if topic in self._registry.topics else "undeclared").inc()
-        return is_routed
+    def _count_unrouted(self, batch: Sequence[Delivery]) -> None:
+        """Count what no queue wants: Shopify sends what the app subscribed to, declared here or not."""
+        for delivery in batch:
+            if delivery.topic not in self._routed:
+                unrouted_total.labels(delivery.topic if delivery.topic in self._declared else "undeclared").inc()
 
     async def _learn_shops(self, batch: Sequence[Delivery]) -> None:
         """Look up the shops that are not known yet: one statement per app, none in the usual case."""
