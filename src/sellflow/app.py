@@ -95,6 +95,7 @@ def _api(lifespan: Any) -> FastAPI:  # noqa: ANN401 - FastAPI's own type is priv
         version=__version__,
         description="What a store's own app shows its customers.",
         lifespan=lifespan,
+        docs_url=None,  # its page is fetched from elsewhere; nothing here needs the internet
         redoc_url=None,
         routes=[Route("/healthz", healthz)],
         responses={},

@@ -156,9 +156,7 @@ async def _welcome(settings: Settings) -> int:
 def _show(settings: Settings, database: Database, customer_id: int | None, seconds: float) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("[bold]Status page[/]", f"{settings.web_url}/")
-    table.add_row(
-        "[bold]Mobile API[/]", f"{settings.web_url}/v1/loyalty   [dim]described at {settings.web_url}/docs[/]"
-    )
+    table.add_row("[bold]Mobile API[/]", f"{settings.web_url}/v1/loyalty   [dim]OpenAPI: /openapi.json[/]")
     if customer_id:
         table.add_row("[bold]Webhooks[/]", f"{settings.web_url}/webhooks/shopify/{DEMO_APP}")
         table.add_row("[bold]Simulator[/]", f"{settings.simulator_url}   [dim]shop {DEMO_DOMAIN}[/]")

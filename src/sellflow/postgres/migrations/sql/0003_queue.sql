@@ -1,6 +1,6 @@
 -- The event log --------------------------------------------------------------------------------------------
 -- Every webhook and every domain event, once, raw. A message in a queue is only a reference to one of these.
-CREATE SEQUENCE event_ids AS bigint CACHE 100;
+CREATE SEQUENCE event_ids AS bigint;
 
 CREATE TABLE events (
     day          date NOT NULL,
