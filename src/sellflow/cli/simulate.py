@@ -72,12 +72,13 @@ def orders(
             return await client.play_run(settings.simulator_url, shop or DEMO_DOMAIN, plan, show)
 
     status = asyncio.run(play())
-    table = Table(
-        "Orders", "Refunds", "Webhooks", "Acknowledged", "Sent twice", "Lost on purpose", "Given up", "Seconds"
-    )
     counts = status.webhooks
-    figures = (status.orders, status.refunds, counts.meant, counts.acknowledged, counts.duplicates, counts.lost)
-    table.add_row(*(f"{figure:,}" for figure in (*figures, counts.failed)), f"{status.seconds:.1f}")
+    table = Table(show_header=False, title=f"{status.shop}, {status.seconds:.1f} s", title_justify="left")
+    table.add_row("Orders placed", f"{status.orders:,}")
+    table.add_row("Refunds", f"{status.refunds:,}")
+    table.add_row("Webhooks, and those acknowledged", f"{counts.meant:,}, {counts.acknowledged:,}")
+    table.add_row("Sent twice, lost on purpose", f"{counts.duplicates:,}, {counts.lost:,}")
+    table.add_row("Given up after the last retry", f"{counts.failed:,}")
     console.print(table)
     if counts.failed:
         raise RunFailedError(f"{counts.failed} webhooks were refused to the last retry; the web role's log says why")
