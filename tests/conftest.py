@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -47,8 +48,6 @@ class Tenant:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests start from the defaults, whatever the shell has set."""
-    import os  # noqa: PLC0415
-
     for name in list(os.environ):
         if name.startswith("SELLFLOW_") and not name.startswith("SELLFLOW_TEST_"):
             monkeypatch.delenv(name)
@@ -66,10 +65,16 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def server_url(folder: Path) -> Iterator[str]:
     """The address of a running server whose database `sellflow` is migrated and serves as the template."""
-    with EmbeddedPostgres(folder, extra=FAST).running() as url:
+    with EmbeddedPostgres(folder, binaries=_binaries(), extra=FAST).running() as url:
         database = Database(url, url, _settings(folder))
         asyncio.run(prepare(database, prepare_above(database.settings)))
         yield url
+
+
+def _binaries() -> Path | None:
+    """The programs of another Postgres than the packaged one, to run the tests against (15 to 18)."""
+    named = os.environ.get("SELLFLOW_TEST_POSTGRES_BIN")
+    return Path(named) if named else None
 
 
 def _settings(folder: Path) -> Settings:
