@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 
 from sellflow.errors import SellflowError
@@ -91,9 +91,9 @@ def _read_shop_domain(value: bytes) -> str:
 
 
 def _moment(value: bytes | None) -> datetime | None:
-    """Read an ISO 8601 time; it only informs, so a malformed one is no reason to refuse an order."""
+    """Read an ISO 8601 time in UTC; it only informs, so a malformed one is no reason to refuse an order."""
     try:
         moment = datetime.fromisoformat(value.decode("latin-1")) if value else None
-    except ValueError:
+        return moment.astimezone(UTC) if moment and moment.tzinfo else None
+    except (ValueError, OverflowError):
         return None
-    return moment if moment is None or moment.tzinfo else None
