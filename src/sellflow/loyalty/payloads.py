@@ -37,6 +37,8 @@ Signed = Annotated[Decimal, BeforeValidator(_exact), Field(ge=-LARGEST_AMOUNT, l
 Amount = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, le=LARGEST_AMOUNT, allow_inf_nan=False)]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 Identity = Annotated[int, Field(gt=0, lt=2**63)]
+#: Postgres holds any text but one with a NUL, which JSON can spell.
+Text = Annotated[str, Field(max_length=255, pattern=r"^[^\x00]*$")]
 Quantity = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
@@ -112,13 +114,13 @@ class _Customer(_Payload):
 
 class _OrderResource(_Payload):
     id: Identity
-    name: str = Field(max_length=255)
+    name: Text
     customer: _Customer | None = None
     currency: Currency
     presentment_currency: Currency | None = None
     subtotal_price: Amount
     subtotal_price_set: _MoneySet | None = None
-    financial_status: str | None = None
+    financial_status: Text | None = None
     created_at: datetime
     updated_at: datetime
     cancelled_at: datetime | None = None
