@@ -16,6 +16,7 @@ log = structlog.get_logger(__name__)
 
 MAX_AGE = 10.0  # a revoked secret is refused after this many seconds at the latest
 MIN_AGE = 1.0  # rubbish signatures cause at most one look a second
+LONGEST_LOOK = 1.0  # a database that hangs holds up no delivery for longer: its sender gives up after 5
 
 
 class AppDirectory:
@@ -25,7 +26,7 @@ class AppDirectory:
         self._pool = pool
         self._apps: dict[str, App] | None = None
         self._loaded_at = 0.0
-        self._loading = asyncio.Lock()
+        self._loading: asyncio.Task[None] | None = None
 
     def look(self, handle: str) -> App | None:
         """Return the app if it is known and fresh, without waiting: the usual case."""
@@ -60,16 +61,28 @@ class AppDirectory:
         return time.monotonic() - self._loaded_at
 
     async def _load(self) -> None:
-        seen = self._loaded_at
-        async with self._loading:
-            if self._loaded_at != seen:
-                return  # somebody else loaded them while we waited
-            try:
-                self._apps = {app.handle: app for app in await list_apps(self._pool)}
-                self._loaded_at = time.monotonic()
-            except UNAVAILABLE as error:
-                if self._apps is None:
-                    raise DatabaseUnavailableError(f"the apps could not be read: {error}") from error
-                # Old secrets beat lost orders: keep going with what is known, and look again in a second.
-                self._loaded_at = time.monotonic() - MAX_AGE + MIN_AGE
-                log.warning("apps.not_refreshed", error=str(error))
+        """Read the apps, all who ask at once together; what is not there in time is left to arrive later.
+
+        The reading goes on by itself: the driver gives up a query on a hanging connection only with that connection.
+        """
+        if self._loading is None or self._loading.done():
+            self._loading = asyncio.create_task(self._read())
+        await asyncio.wait([self._loading], timeout=LONGEST_LOOK)
+        if self._loading.done():
+            self._loading.result()
+        else:
+            self._look_again_soon()
+        if self._apps is None:
+            raise DatabaseUnavailableError("the apps could not be read")
+
+    async def _read(self) -> None:
+        try:
+            self._apps = {app.handle: app for app in await list_apps(self._pool)}
+            self._loaded_at = time.monotonic()
+        except UNAVAILABLE as error:
+            self._look_again_soon()
+            log.warning("apps.not_refreshed", error=str(error))
+
+    def _look_again_soon(self) -> None:
+        """Keep going with what is known, as old secrets beat lost orders, and look again in a second."""
+        self._loaded_at = time.monotonic() - MAX_AGE + MIN_AGE
