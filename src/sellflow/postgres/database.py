@@ -34,6 +34,7 @@ UNAVAILABLE = (
     asyncpg.TooManyConnectionsError,
     asyncpg.QueryCanceledError,
     asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InternalClientError,  # the driver's word when a connection is lost in the moment it is used
     asyncpg.ObjectNotInPrerequisiteStateError,  # the database is closed to connections, for maintenance
 )
 
