@@ -21,6 +21,9 @@ class Relay:
         self._server: asyncio.Server | None = None
         self._links: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+        #: Set while bytes pass; clear it and the database hangs.
+        self.passing = asyncio.Event()
+        self.passing.set()
 
     async def mend(self) -> None:
         """Listen, so that connections succeed."""
@@ -28,6 +31,7 @@ class Relay:
 
     async def cut(self) -> None:
         """Refuse new connections and break the open ones."""
+        self.passing.set()
         if self._server is None:
             return
         self._server.close()
@@ -46,19 +50,19 @@ class Relay:
         self._writers.add(writer)
         there_reader, there = await asyncio.open_unix_connection(self._target)
         self._writers.add(there)
-        await asyncio.gather(_pump(reader, there), _pump(there_reader, writer))
+        await asyncio.gather(self._pump(reader, there), self._pump(there_reader, writer))
         self._writers -= {writer, there}
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while chunk := await reader.read(65536):
-            writer.write(chunk)
-            await writer.drain()
-    except OSError:
-        pass  # the other side went first
-    finally:
-        writer.close()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while chunk := await reader.read(65536):
+                await self.passing.wait()
+                writer.write(chunk)
+                await writer.drain()
+        except OSError:
+            pass  # the other side went first
+        finally:
+            writer.close()
 
 
 @asynccontextmanager

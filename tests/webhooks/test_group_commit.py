@@ -11,11 +11,12 @@ import pytest
 from sellflow.errors import DatabaseUnavailableError, SellflowError
 from sellflow.postgres.database import Pool, SessionConnection
 from sellflow.queue.topics import Registry
-from sellflow.webhooks.group_commit import GroupCommit, WaitingRoomFullError
+from sellflow.webhooks.group_commit import GroupCommit, LateError, WaitingRoomFullError
 from sellflow.webhooks.store import Delivery, DeliveryStore, RefusedByDatabaseError
 from tests.conftest import Tenant
 from tests.webhooks.deliveries import counts, order_body
 
+PATIENCE = 20.0  # seconds that no test here lasts
 Refused = Mapping[tuple[int, str, str], SellflowError]
 
 
@@ -58,7 +59,12 @@ async def committing(
     shelf: Shelf, *, committers: int = 1, batch_size: int = 10, max_waiting: int = 100, max_bytes: int = 10_000
 ) -> AsyncIterator[GroupCommit]:
     group = GroupCommit(
-        shelf.store, committers=committers, batch_size=batch_size, max_waiting=max_waiting, max_bytes=max_bytes
+        shelf.store,
+        committers=committers,
+        batch_size=batch_size,
+        max_waiting=max_waiting,
+        max_bytes=max_bytes,
+        deadline=PATIENCE,
     )
     group.start()
     try:
@@ -68,11 +74,11 @@ async def committing(
         await group.stop()
 
 
-def entering(group: GroupCommit, *deliveries: Delivery) -> list[asyncio.Task[None]]:
-    return [asyncio.create_task(group.commit(each)) for each in deliveries]
+def entering(group: GroupCommit, *deliveries: Delivery) -> list[asyncio.Future[None]]:
+    return [group.commit(each) for each in deliveries]
 
 
-async def in_flight(group: GroupCommit, shelf: Shelf) -> asyncio.Task[None]:
+async def in_flight(group: GroupCommit, shelf: Shelf) -> asyncio.Future[None]:
     """Let one delivery be at the gate: whatever comes now waits for the next commit."""
     (first,) = entering(group, delivery(0))
     async with asyncio.timeout(5):
@@ -85,8 +91,6 @@ async def test_what_arrives_during_a_commit_shares_the_next_one() -> None:
     async with committing(shelf) as group:
         first = await in_flight(group, shelf)
         others = entering(group, *(delivery(number) for number in range(1, 6)))
-        await asyncio.sleep(0)
-        assert not first.done()
         shelf.gate.set()
         await asyncio.gather(first, *others)
     assert shelf.batches == [["w-0"], ["w-1", "w-2", "w-3", "w-4", "w-5"]]
@@ -118,7 +122,6 @@ async def test_a_full_waiting_room_sheds_and_takes_in_again_when_it_has_emptied(
     async with committing(shelf, max_waiting=3) as group:
         first = await in_flight(group, shelf)
         others = entering(group, delivery(1), delivery(2))
-        await asyncio.sleep(0)
         with pytest.raises(WaitingRoomFullError):
             await group.commit(delivery(3))
         shelf.gate.set()
@@ -132,7 +135,6 @@ async def test_the_waiting_room_is_bounded_in_bytes_too() -> None:
     async with committing(shelf, max_bytes=100) as group:
         first = await in_flight(group, shelf)
         (fitting,) = entering(group, delivery(1, size=98))
-        await asyncio.sleep(0)
         with pytest.raises(WaitingRoomFullError):
             await group.commit(delivery(2, size=1))
         shelf.gate.set()
@@ -146,7 +148,6 @@ async def test_who_gave_up_before_the_commit_is_not_stored_and_leaves_the_room()
     async with committing(shelf, max_waiting=2) as group:
         first = await in_flight(group, shelf)
         (impatient,) = entering(group, delivery(1))
-        await asyncio.sleep(0)
         impatient.cancel()
         shelf.gate.set()
         await first
@@ -180,17 +181,30 @@ async def test_a_store_that_raises_fails_its_batch_and_the_next_one_is_stored(fa
             await group.commit(delivery(3))
 
 
-async def test_stopping_commits_what_waits() -> None:
+async def test_stopping_commits_what_waits_and_what_is_in_flight() -> None:
     shelf = Shelf()
-    group = GroupCommit(shelf.store, committers=2, batch_size=2, max_waiting=100, max_bytes=10_000)
-    group.start()
-    waiting = entering(group, *(delivery(number) for number in range(9)))
-    await asyncio.sleep(0)
-    stopping = asyncio.create_task(group.stop())
-    shelf.gate.set()
-    async with asyncio.timeout(5):
-        await asyncio.gather(stopping, *waiting)
+    async with committing(shelf, batch_size=2) as group:
+        first = await in_flight(group, shelf)
+        waiting = entering(group, *(delivery(number) for number in range(1, 9)))
+        stopping = asyncio.create_task(group.stop())
+        await asyncio.sleep(0)
+        assert not stopping.done()
+        shelf.gate.set()
+        async with asyncio.timeout(5):
+            await asyncio.gather(stopping, first, *waiting)
     assert shelf.stored == [f"w-{number}" for number in range(9)]
+
+
+async def test_a_delivery_whose_commit_takes_too_long_is_given_up_and_the_next_one_is_stored() -> None:
+    shelf = Shelf()
+    group = GroupCommit(shelf.store, committers=1, batch_size=1, max_waiting=100, max_bytes=10_000, deadline=0.05)
+    group.start()
+    outcomes = await asyncio.gather(*entering(group, delivery(1), delivery(2)), return_exceptions=True)
+    assert [type(each) for each in outcomes] == [LateError, LateError]
+    shelf.gate.set()
+    await group.commit(delivery(3))
+    await group.stop()
+    assert shelf.stored == ["w-1", "w-3"]
 
 
 @pytest.fixture
@@ -201,7 +215,7 @@ async def store(ingest_pool: Pool, registry: Registry) -> DeliveryStore:
 async def test_one_delivery_that_postgres_refuses_never_fails_its_batch(
     store: DeliveryStore, owner: SessionConnection, tenant: Tenant
 ) -> None:
-    group = GroupCommit(store.store, committers=1, batch_size=10, max_waiting=100, max_bytes=10_000)
+    group = GroupCommit(store.store, committers=1, batch_size=10, max_waiting=100, max_bytes=10_000, deadline=PATIENCE)
     group.start()
     bad = delivery(2, topic="shopify.orders\x00paid")
     tasks = entering(group, delivery(1), bad, delivery(3), delivery(1))

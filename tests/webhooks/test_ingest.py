@@ -334,6 +334,24 @@ async def test_while_the_database_is_away_a_delivery_is_sent_back_and_its_retry_
     assert await counts(owner) == (2, 2, 2)
 
 
+@pytest.mark.parametrize("max_age", [10.0, 0.0], ids=["apps known", "apps to be read again"])
+async def test_while_the_database_hangs_a_delivery_is_sent_back_in_time(
+    database: Database, tenant: Tenant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_age: float
+) -> None:
+    monkeypatch.setattr(directory, "MAX_AGE", max_age)
+    hurried = with_settings(database, webhook_deadline=0.2)
+    async with relayed(hurried, tmp_path) as (distant, relay), serving(distant) as client:
+        shopify = Shopify(client)
+        assert (await shopify.deliver(order_body(1))).status_code == 200
+        relay.passing.clear()
+        async with asyncio.timeout(4):
+            late = await shopify.deliver(order_body(2))
+        assert late.status_code == 503
+        assert "retry-after" in late.headers
+        relay.passing.set()
+        assert (await shopify.deliver(order_body(3))).status_code == 200
+
+
 async def test_a_process_that_never_saw_its_database_sends_deliveries_back(
     database: Database, owner: SessionConnection, tenant: Tenant, tmp_path: Path
 ) -> None:
