@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, time
 
 import asyncpg
 import orjson
@@ -88,14 +88,15 @@ async def take(connection: Connection, queue: str, claims: Sequence[Claim]) -> l
 
 
 def _event(held: Claim, row: asyncpg.Record) -> Event:
+    """Return the event of a claim; one that is gone from the log has no topic."""
     return Event(
         day=held.day,
         event_id=held.event_id,
         shop_id=held.shop_id,
-        topic=row["topic"],
-        key=row["key"],
-        payload=row["payload"],
-        received_at=row["received_at"],
+        topic=row["topic"] or "",
+        key=row["key"] or "",
+        payload=row["payload"] or b"",
+        received_at=row["received_at"] or datetime.combine(held.day, time.min, UTC),
     )
 
 

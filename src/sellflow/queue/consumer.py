@@ -45,6 +45,12 @@ class UnhandledTopicError(PermanentError):
     code = "queue.unhandled_topic"
 
 
+class EventGoneError(PermanentError):
+    """A message refers to an event that the log does not hold, or that belongs to another shop."""
+
+    code = "queue.event_gone"
+
+
 class WorkerDiedError(PermanentError):
     """A message was claimed again and again and never finished: it may kill the process that handles it."""
 
@@ -167,6 +173,8 @@ class Consumer:
             raise WorkerDiedError(
                 f"claimed {held.read_ct} times and never finished: its handler may run out of memory or time"
             )
+        if not event.topic:
+            raise EventGoneError(f"the event log holds no event {event.event_id} of {event.day} for this shop")
         handler = self._subscription.handler_for(event.topic)
         if handler is None:
             raise UnhandledTopicError(f"the queue {self._queue} has no handler for the topic {event.topic!r}")
