@@ -126,7 +126,11 @@ async def unpark(pool: Pool, queue: str, *, quantity: int) -> int:
 
 
 async def hand_back(pool: Pool, queue: str, claims: Sequence[Claim]) -> None:
-    """Make claims visible again at once, those that are still ours: their work was given up, not failed."""
+    """Make claims visible again at once, those that are still ours: their work was given up, not failed.
+
+    The read is taken back with the claim, since reads without an outcome tell of workers that died. Whoever held the
+    message before under the lowered count may take it while nobody else holds it; nobody can who gave it up.
+    """
     await pool.execute(
         f"""
         WITH held AS (
@@ -135,7 +139,8 @@ async def hand_back(pool: Pool, queue: str, claims: Sequence[Claim]) -> None:
             ORDER BY q.msg_id
             FOR UPDATE OF q SKIP LOCKED
         ), freed AS (
-            UPDATE pgmq."q_{queue}" q SET vt = clock_timestamp() FROM held WHERE q.msg_id = held.msg_id
+            UPDATE pgmq."q_{queue}" q SET vt = clock_timestamp(), read_ct = read_ct - 1
+            FROM held WHERE q.msg_id = held.msg_id
         )
         SELECT pg_notify($3, $4)
         """,
