@@ -1,0 +1,139 @@
+"""A laboratory: one queue whose handler does what its messages say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from sellflow.errors import InvalidPayloadError, PermanentError
+from sellflow.postgres.database import Connection, Database, Pool, SessionConnection
+from sellflow.queue.consumer import Consumer
+from sellflow.queue.event_log import emit
+from sellflow.queue.setup import prepare_queues
+from sellflow.queue.topics import EmittedEvent, Event, Handler, Outbox, Registry, Subscription
+from sellflow.queue.wakeups import WakeUps
+from tests.conftest import Tenant
+from tests.edge.serving import with_settings
+
+
+class HopelessError(PermanentError):
+    """Raised by the laboratory."""
+
+    code = "lab.hopeless"
+
+
+class Laboratory:
+    """Puts messages into the queue `lab` and shows what became of them."""
+
+    def __init__(self, database: Database, owner: SessionConnection, pool: Pool, tenant: Tenant) -> None:
+        self.database = with_settings(database, retry_attempts=3)
+        self.owner = owner
+        self.pool = pool
+        self.tenant = tenant
+        self.batches: list[list[str]] = []
+        self.handled = asyncio.Condition()
+        self.cured = False
+        work = Handler(name="work", patterns=("lab.work.*",), parse=self._parse, apply=self._apply)
+        hear = Handler(name="hear", patterns=("lab.said",), parse=self._parse, apply=self._apply)
+        topics = {"lab.work.now": "", "lab.said": "", "lab.unheard": ""}
+        self.registry = Registry(
+            [Subscription("lab", topics, (work,)), Subscription("listener", {}, (hear,))],
+        )
+
+    async def prepare(self) -> None:
+        """Make the queues and a table for effects."""
+        await prepare_queues(self.owner, self.registry, days_ahead=1)
+        await self.owner.execute(
+            "CREATE TABLE effects (effect text); GRANT SELECT, INSERT ON effects TO sellflow_worker"
+        )
+
+    @staticmethod
+    def _parse(event: Event) -> str:
+        if event.payload == b"unreadable":
+            raise InvalidPayloadError("nobody can read this")
+        return event.payload.decode()
+
+    async def _apply(
+        self, connection: Connection, batch: Sequence[tuple[Event, str]], outbox: Outbox
+    ) -> Mapping[int, str]:
+        """Write the effects of the whole batch with one statement, then do what single messages ask for."""
+        words = [word for _, word in batch]
+        self.batches.append(words)
+        await connection.execute("INSERT INTO effects SELECT unnest($1::text[])", words)
+        async with self.handled:
+            self.handled.notify_all()
+        for event, word in batch:
+            if word.startswith("say"):
+                outbox.emit(EmittedEvent(event.shop_id, "lab.said", "", word.removeprefix("say ").encode()))
+            if not self.cured:
+                await self._misbehave(connection, word)
+        return {event.event_id: f"did {word}" for event, word in batch}
+
+    @staticmethod
+    async def _misbehave(connection: Connection, word: str) -> None:
+        if word == "fail":
+            raise RuntimeError("not today")
+        if word == "say and fail":
+            raise RuntimeError("said too much")
+        if word == "hopeless":
+            raise HopelessError("not ever \x00")
+        if word == "bad sql":
+            await connection.execute("SELECT 1/0")
+        if word == "deadlock":
+            await connection.execute("DO $$ BEGIN RAISE SQLSTATE '40P01'; END $$")
+        if word == "serialization":
+            await connection.execute("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$")
+        if word == "cut off":
+            await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    def consumer(self, *, queue: str = "lab", wake_ups: WakeUps | None = None, **settings: object) -> Consumer:
+        """A new consumer, which looks for parked messages at its first round."""
+        database = with_settings(self.database, **settings)
+        return Consumer(
+            subscription=self.registry.subscriptions[queue],
+            registry=self.registry,
+            pool=self.pool,
+            wake_ups=wake_ups or WakeUps(database),
+            settings=database.settings,
+        )
+
+    async def put(self, *words: str, topic: str = "lab.work.now") -> None:
+        """Store an event and a message for each word, one after the other."""
+        for word in words:
+            await emit(self.owner, self.registry, [EmittedEvent(self.tenant.shop_id, topic, word, word.encode())])
+
+    async def effects(self) -> list[str]:
+        """What handlers wrote and committed."""
+        return [row["effect"] for row in await self.owner.fetch("SELECT effect FROM effects ORDER BY 1")]
+
+    async def outcomes(self, queue: str = "lab") -> dict[str, str]:
+        """What is recorded as the end of each message, by its word."""
+        rows = await self.owner.fetch(
+            "SELECT e.key, o.outcome FROM outcomes o JOIN events e USING (day, event_id) WHERE o.queue = $1", queue
+        )
+        return {row["key"]: row["outcome"] for row in rows}
+
+    async def waiting(self, queue: str = "lab") -> int:
+        """How many messages are in the queue, claimed or not."""
+        return int(await self.owner.fetchval(f"SELECT count(*) FROM pgmq.q_{queue}"))
+
+    async def parked(self) -> int:
+        """How many messages wait for another attempt."""
+        return int(await self.owner.fetchval("SELECT count(*) FROM parked_messages"))
+
+    async def let_claims_expire(self) -> None:
+        """Move time on: no claim is valid any more."""
+        await self.owner.execute("UPDATE pgmq.q_lab SET vt = clock_timestamp()")
+
+    async def let_retries_come_due(self) -> None:
+        """Move time on: everything parked may be tried again."""
+        await self.owner.execute("UPDATE parked_messages SET due_at = clock_timestamp()")
+
+
+@pytest.fixture
+async def lab(database: Database, owner: SessionConnection, worker_pool: Pool, tenant: Tenant) -> Laboratory:
+    laboratory = Laboratory(database, owner, worker_pool, tenant)
+    await laboratory.prepare()
+    return laboratory
