@@ -10,7 +10,7 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from sellflow.errors import InvalidPayloadError
 from sellflow.loyalty.models import Order, OrderLine, OrderNews, Refund, RefundLine
@@ -33,6 +33,15 @@ def _null_as_empty(value: object) -> object:
     return [] if value is None else value
 
 
+def _utc(moment: datetime) -> datetime:
+    """Return the moment in UTC; Shopify always sends an offset, and a missing one is read as UTC."""
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("outside the calendar") from None
+
+
+Moment = Annotated[datetime, AfterValidator(_utc)]
 Signed = Annotated[Decimal, BeforeValidator(_exact), Field(ge=-LARGEST_AMOUNT, le=LARGEST_AMOUNT, allow_inf_nan=False)]
 Amount = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, le=LARGEST_AMOUNT, allow_inf_nan=False)]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
@@ -102,7 +111,7 @@ class _Transaction(_Payload):
 class _RefundResource(_Payload):
     id: Identity
     order_id: Identity
-    created_at: datetime
+    created_at: Moment
     refund_line_items: Annotated[tuple[_RefundLineItem, ...], BeforeValidator(_null_as_empty)] = ()
     order_adjustments: Annotated[tuple[_OrderAdjustment, ...], BeforeValidator(_null_as_empty)] = ()
     transactions: Annotated[tuple[_Transaction, ...], BeforeValidator(_null_as_empty)] = ()
@@ -121,9 +130,9 @@ class _OrderResource(_Payload):
     subtotal_price: Amount
     subtotal_price_set: _MoneySet | None = None
     financial_status: Text | None = None
-    created_at: datetime
-    updated_at: datetime
-    cancelled_at: datetime | None = None
+    created_at: Moment
+    updated_at: Moment
+    cancelled_at: Moment | None = None
     line_items: Annotated[tuple[_LineItem, ...], BeforeValidator(_null_as_empty)] = ()
     refunds: Annotated[tuple[_RefundResource, ...], BeforeValidator(_null_as_empty)] = ()
 
@@ -179,9 +188,9 @@ def _order(resource: _OrderResource, digest: str) -> Order:
         subtotal=_rounded(subtotal),
         presentment_subtotal=_rounded(presentment.amount if presentment else subtotal),
         financial_status=resource.financial_status or "pending",
-        ordered_at=_utc(resource.created_at),
-        cancelled_at=_utc(resource.cancelled_at) if resource.cancelled_at else None,
-        revised_at=_utc(resource.updated_at),
+        ordered_at=resource.created_at,
+        cancelled_at=resource.cancelled_at,
+        revised_at=resource.updated_at,
         revision_rank=_revision_rank(resource, digest),
         lines=tuple({line.id: _line(line) for line in resource.line_items}.values()),
     )
@@ -228,7 +237,7 @@ def _refund(resource: _RefundResource) -> Refund:
         order_id=resource.order_id,
         amount=_rounded(amount),
         currency=currency,
-        refunded_at=_utc(resource.created_at),
+        refunded_at=resource.created_at,
         lines=tuple(lines.values()),
     )
 
@@ -258,8 +267,3 @@ def _refunded_for_items(resource: _RefundResource, lines: tuple[RefundLine, ...]
 
 def _rounded(amount: Decimal) -> Decimal:
     return amount.quantize(CENT_OF_A_CENT)
-
-
-def _utc(moment: datetime) -> datetime:
-    """Return the moment in UTC; Shopify always sends an offset, and a missing one is read as UTC."""
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
