@@ -59,16 +59,26 @@ def target_points(state: OrderState, refunds: Iterable[Refund], rule: SpendRule)
     """
     if not is_earning(state) or state.cancelled_at is not None or state.financial_status == "refunded":
         return 0
-    refunded = sum((refunded_in_shop_money(state, refund) for refund in refunds), Decimal(0))
+    refunded = refunded_in_shop_money(state, refunds)
     earned = points_for(state.subtotal, rule)
     return earned - min(earned, points_for(min(refunded, state.subtotal), rule))
 
 
-def refunded_in_shop_money(state: OrderState, refund: Refund) -> Decimal:
-    """Return a refund's amount in shop money, at the rate the order itself was converted at."""
-    if refund.currency in (None, state.currency) or state.presentment_subtotal == 0:
-        return refund.amount
-    return refund.amount * state.subtotal / state.presentment_subtotal
+def refunded_in_shop_money(state: OrderState, refunds: Iterable[Refund]) -> Decimal:
+    """Return what refunds amount to in shop money, at the rate the order itself was converted at.
+
+    What is in the customer's currency is added up before it is converted: parts that are converted one by one each
+    lose a little, and three thirds would take back less than the whole.
+    """
+    in_shop_money = in_presentment = Decimal(0)
+    for refund in refunds:
+        if refund.currency in (None, state.currency) or state.presentment_subtotal == 0:
+            in_shop_money += refund.amount
+        else:
+            in_presentment += refund.amount
+    if in_presentment:
+        in_shop_money += in_presentment * state.subtotal / state.presentment_subtotal
+    return in_shop_money
 
 
 def changes(state: OrderState, target: int, posted: Posted) -> list[Change]:
