@@ -72,13 +72,13 @@ def test_shop_money_counts_and_presentment_money_is_kept_beside_it() -> None:
 @pytest.mark.parametrize("field", ["line_items", "refunds"])
 @pytest.mark.parametrize("value", [None, []])
 def test_null_and_missing_lists_are_empty(field: str, value: object) -> None:
-    assert read_order(order(**{field: value})).order_id == 1001
+    assert read_order(order() | {field: value}).order_id == 1001
     assert read_order({name: each for name, each in order().items() if name != field}).order_id == 1001
 
 
 @pytest.mark.parametrize("field", ["refund_line_items", "order_adjustments", "transactions"])
 def test_null_lists_of_a_refund_are_empty(field: str) -> None:
-    assert read_refund(refund(**{field: None})).refund_id == 1
+    assert read_refund(refund() | {field: None}).refund_id == 1
 
 
 def test_an_order_without_customer_or_status_is_kept() -> None:
