@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import pytest
 
@@ -221,9 +222,13 @@ async def test_a_connection_lost_in_the_middle_of_a_batch_loses_nothing(lab: Lab
 
 
 @asynccontextmanager
-async def running(lab: Laboratory, *, listening: bool = False, worker_poll_interval: float) -> AsyncIterator[Consumer]:
+async def running(
+    lab: Laboratory, *, listening: bool = False, worker_poll_interval: float, wake_up: asyncio.Event | None = None
+) -> AsyncIterator[Consumer]:
     """Run a consumer, with or without a listener that wakes it up."""
     wake_ups = WakeUps(lab.database)
+    if wake_up:
+        wake_ups._events["lab"] = wake_up
     consumer = lab.consumer(wake_ups=wake_ups, worker_poll_interval=worker_poll_interval)
     tasks = [asyncio.create_task(consumer.run())]
     if listening:
@@ -246,9 +251,25 @@ async def until(lab: Laboratory, reached: object) -> None:
         await lab.handled.wait_for(reached)
 
 
+class Watched(asyncio.Event):
+    """A wake-up that shows when somebody begins to wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.awaited = asyncio.Event()
+
+    async def wait(self) -> Literal[True]:
+        self.awaited.set()
+        return await super().wait()
+
+
 async def test_a_notification_wakes_the_consumer_long_before_it_would_look(lab: Laboratory) -> None:
-    async with running(lab, listening=True, worker_poll_interval=60.0):
+    wake_up = Watched()
+    async with running(lab, listening=True, worker_poll_interval=60.0, wake_up=wake_up):
         for number in range(1, 6):
+            async with asyncio.timeout(PATIENCE):
+                await wake_up.awaited.wait()
+            wake_up.awaited.clear()
             await lab.put(f"message {number}")
             await until(lab, lambda number=number: len(lab.batches) == number)
 
