@@ -93,16 +93,19 @@ async def next_fragment(lines: object) -> str:
 
 
 async def test_the_stream_sends_the_state_at_once_and_again_when_it_has_changed(development: Database) -> None:
-    async with serving(development) as client, asyncio.timeout(10):
-        async with client.stream("GET", "/status/stream") as response:
-            assert response.headers["content-type"].startswith("text/event-stream")
-            lines = response.aiter_lines()
-            first = await next_fragment(lines)
-            assert "What runs" in first
-            assert "order:4242" not in first
-            await order_arrives(client)
-            while "order:4242" not in await next_fragment(lines):
-                pass
+    async with (
+        asyncio.timeout(10),
+        serving(development) as client,
+        client.stream("GET", "/status/stream") as response,
+    ):
+        assert response.headers["content-type"].startswith("text/event-stream")
+        lines = response.aiter_lines()
+        first = await next_fragment(lines)
+        assert "What runs" in first
+        assert "order:4242" not in first
+        await order_arrives(client)
+        while "order:4242" not in await next_fragment(lines):
+            pass
 
 
 async def test_too_many_viewers_are_turned_away(development: Database, monkeypatch: pytest.MonkeyPatch) -> None:
