@@ -84,6 +84,11 @@ def answer_with_problems(app: FastAPI) -> None:
         detail = "The database is away; try again in a moment."
         return Problem(503, DatabaseUnavailableError.code, detail, headers=[("retry-after", "5")]).response()
 
+    async def unexpected(_: Request, _error: Exception) -> Response:
+        # Starlette raises the error again after this answer, so that the server logs it with its trace.
+        return Problem(500, "internal.error", "Something went wrong here; the log says what.").response()
+
+    app.add_exception_handler(Exception, unexpected)
     app.add_exception_handler(Problem, problem)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)

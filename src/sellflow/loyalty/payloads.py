@@ -45,10 +45,10 @@ Moment = Annotated[datetime, AfterValidator(_utc)]
 Signed = Annotated[Decimal, BeforeValidator(_exact), Field(ge=-LARGEST_AMOUNT, le=LARGEST_AMOUNT, allow_inf_nan=False)]
 Amount = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, le=LARGEST_AMOUNT, allow_inf_nan=False)]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
-Identity = Annotated[int, Field(gt=0, lt=2**63)]
+Identity = Annotated[int, Field(gt=0, lt=2**63, strict=True)]
 #: Postgres holds any text but one with a NUL, which JSON can spell.
 Text = Annotated[str, Field(max_length=255, pattern=r"^[^\x00]*$")]
-Quantity = Annotated[int, Field(ge=0, le=1_000_000)]
+Quantity = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
 
 
 class _Payload(BaseModel):
@@ -91,7 +91,7 @@ class _LineItem(_Payload):
 class _RefundLineItem(_Payload):
     line_item_id: Identity
     quantity: Quantity
-    subtotal: Amount
+    subtotal: Amount | None = None
     subtotal_set: _MoneySet | None = None
 
 
@@ -111,7 +111,7 @@ class _Transaction(_Payload):
 class _RefundResource(_Payload):
     id: Identity
     order_id: Identity
-    created_at: Moment
+    created_at: Moment | None = None
     refund_line_items: Annotated[tuple[_RefundLineItem, ...], BeforeValidator(_null_as_empty)] = ()
     order_adjustments: Annotated[tuple[_OrderAdjustment, ...], BeforeValidator(_null_as_empty)] = ()
     transactions: Annotated[tuple[_Transaction, ...], BeforeValidator(_null_as_empty)] = ()
@@ -122,16 +122,22 @@ class _Customer(_Payload):
 
 
 class _OrderResource(_Payload):
+    """An order. A subscription may leave fields out (`include_fields`): what can be worked out is not required."""
+
     id: Identity
-    name: Text
+    name: Text = ""
     customer: _Customer | None = None
     currency: Currency
     presentment_currency: Currency | None = None
-    subtotal_price: Amount
+    subtotal_price: Amount | None = None
+    total_price: Amount | None = None
+    total_tax: Amount = Decimal(0)
+    total_shipping_price_set: _MoneySet | None = None
+    taxes_included: bool = False
     subtotal_price_set: _MoneySet | None = None
     financial_status: Text | None = None
-    created_at: Moment
-    updated_at: Moment
+    created_at: Moment | None = None
+    updated_at: Moment | None = None
     cancelled_at: Moment | None = None
     line_items: Annotated[tuple[_LineItem, ...], BeforeValidator(_null_as_empty)] = ()
     refunds: Annotated[tuple[_RefundResource, ...], BeforeValidator(_null_as_empty)] = ()
@@ -155,18 +161,18 @@ def parse_news(event: Event) -> OrderNews:
     """
     try:
         if event.topic == "shopify.refunds.create":
-            refund = _refund(_RefundResource.model_validate_json(event.payload))
+            refund = _refund(_RefundResource.model_validate_json(event.payload), event)
             return OrderNews(refund.order_id, None, (refund,))
         if event.topic == "shopify.orders.edited":
             # Says which lines changed but not what they cost; the orders/updated that goes with it does.
             edit = _OrderEdited.model_validate_json(event.payload)
             return OrderNews(edit.order_edit.order_id, None, ())
         resource = _OrderResource.model_validate_json(event.payload)
-        order = _order(resource, sha256(event.payload).hexdigest())
+        order = _order(resource, event)
     except ValidationError as error:
         faults = "; ".join(_fault(detail["loc"], detail["msg"]) for detail in error.errors(include_url=False)[:5])
         raise InvalidPayloadError(f"not a valid {event.topic} payload: {faults}") from None
-    refunds = tuple(_refund(each) for each in resource.refunds if each.order_id == resource.id)
+    refunds = tuple(_refund(each, event) for each in resource.refunds if each.order_id == resource.id)
     return OrderNews(order.order_id, order, refunds)
 
 
@@ -174,11 +180,12 @@ def _fault(location: tuple[int | str, ...], message: str) -> str:
     return f"{'.'.join(map(str, location)) or 'body'}: {message}"
 
 
-def _order(resource: _OrderResource, digest: str) -> Order:
+def _order(resource: _OrderResource, event: Event) -> Order:
     shop = resource.subtotal_price_set.shop_money if resource.subtotal_price_set else None
     presentment = resource.subtotal_price_set.presentment_money if resource.subtotal_price_set else None
     currency = shop.currency_code if shop else resource.currency
-    subtotal = shop.amount if shop else resource.subtotal_price
+    subtotal = shop.amount if shop else _subtotal(resource)
+    revised_at = resource.updated_at or resource.created_at or event.received_at
     return Order(
         order_id=resource.id,
         name=resource.name,
@@ -188,15 +195,32 @@ def _order(resource: _OrderResource, digest: str) -> Order:
         subtotal=_rounded(subtotal),
         presentment_subtotal=_rounded(presentment.amount if presentment else subtotal),
         financial_status=resource.financial_status or "pending",
-        ordered_at=resource.created_at,
+        ordered_at=resource.created_at or revised_at,
         cancelled_at=resource.cancelled_at,
-        revised_at=resource.updated_at,
-        revision_rank=_revision_rank(resource, digest),
+        revised_at=revised_at,
+        revision_rank=_revision_rank(resource, subtotal, sha256(event.payload).hexdigest()),
         lines=tuple({line.id: _line(line) for line in resource.line_items}.values()),
     )
 
 
-def _revision_rank(resource: _OrderResource, digest: str) -> str:
+def _subtotal(resource: _OrderResource) -> Decimal:
+    """Return what the items cost after discounts; worked out where the payload leaves the field out."""
+    if resource.subtotal_price is not None:
+        return resource.subtotal_price
+    if resource.line_items:
+        lines = [_line(line) for line in resource.line_items]
+        total = sum((line.price * line.quantity - line.discount for line in lines), Decimal(0))
+        if total > LARGEST_AMOUNT:
+            raise InvalidPayloadError(f"the order's lines add up to {total}: more than any order is worth")
+        return max(total, Decimal(0))
+    if resource.total_price is None:
+        raise InvalidPayloadError("the order has neither subtotal_price nor line_items nor total_price")
+    shipping = resource.total_shipping_price_set.shop_money.amount if resource.total_shipping_price_set else Decimal(0)
+    tax = Decimal(0) if resource.taxes_included else resource.total_tax
+    return max(resource.total_price - shipping - tax, Decimal(0))
+
+
+def _revision_rank(resource: _OrderResource, subtotal: Decimal, digest: str) -> str:
     """Rank snapshots of one second: Shopify's updated_at is no finer, and an order changes several times in one.
 
     Everything here only ever grows in the life of an order: an edit adds lines (what it removes is a refund), and
@@ -206,7 +230,7 @@ def _revision_rank(resource: _OrderResource, digest: str) -> str:
     progress = STATUS_ORDER.index(status) if status in STATUS_ORDER else 0
     cancelled = int(resource.cancelled_at is not None)
     pieces = sum(line.quantity for line in resource.line_items)
-    return f"{cancelled}{pieces:07d}{resource.subtotal_price:016.4f}{len(resource.refunds):05d}{progress}{digest[:16]}"
+    return f"{cancelled}{pieces:07d}{subtotal:016.4f}{len(resource.refunds):05d}{progress}{digest[:16]}"
 
 
 def _line(line: _LineItem) -> OrderLine:
@@ -223,10 +247,12 @@ def _line(line: _LineItem) -> OrderLine:
     )
 
 
-def _refund(resource: _RefundResource) -> Refund:
+def _refund(resource: _RefundResource, event: Event) -> Refund:
     lines: dict[int, RefundLine] = {}
     for item in resource.refund_line_items:
         subtotal = item.subtotal_set.shop_money.amount if item.subtotal_set else item.subtotal
+        if subtotal is None:
+            raise InvalidPayloadError(f"line {item.line_item_id} of refund {resource.id} has no subtotal")
         before = lines.get(item.line_item_id, RefundLine(item.line_item_id, 0, Decimal(0)))
         lines[item.line_item_id] = RefundLine(
             item.line_item_id, before.quantity + item.quantity, before.subtotal + _rounded(subtotal)
@@ -237,7 +263,7 @@ def _refund(resource: _RefundResource) -> Refund:
         order_id=resource.order_id,
         amount=_rounded(amount),
         currency=currency,
-        refunded_at=resource.created_at,
+        refunded_at=resource.created_at or event.received_at,
         lines=tuple(lines.values()),
     )
 

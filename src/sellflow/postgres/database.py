@@ -34,6 +34,8 @@ UNAVAILABLE = (
     asyncpg.TooManyConnectionsError,
     asyncpg.QueryCanceledError,
     asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InvalidCatalogNameError,  # the database is being made anew
+    asyncpg.InvalidAuthorizationSpecificationError,  # a login is missing, or its password was just changed
     asyncpg.InternalClientError,  # the driver's word when a connection is lost in the moment it is used
     asyncpg.ObjectNotInPrerequisiteStateError,  # the database is closed to connections, for maintenance
 )

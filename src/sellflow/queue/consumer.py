@@ -116,7 +116,8 @@ class Consumer:
         )
         if claims:
             log.debug("queue.claimed", queue=self._queue, messages=[each.msg_id for each in claims])
-            await self._handle(claims)
+            for batch in _apart(claims):
+                await self._handle(batch)
         return len(claims)
 
     async def _wait_for_messages(self) -> None:
@@ -224,3 +225,13 @@ class Consumer:
             error=result.message,
             trace=None if known else result.trace,
         )
+
+
+def _apart(claims: Sequence[Claim]) -> list[list[Claim]]:
+    """Split a claim into batches: one of the messages claimed for the first time, and each other one alone.
+
+    A message that was claimed before without an outcome may be what killed the worker then. Alone, it can take no
+    other with it, and only its own count of claims goes on rising.
+    """
+    first = [each for each in claims if each.read_ct == 1]
+    return ([first] if first else []) + [[each] for each in claims if each.read_ct > 1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -65,7 +65,7 @@ class GroupCommit:
         self._max_waiting = max_waiting
         self._max_bytes = max_bytes
         self._queue: deque[Waiting] = deque()
-        self._in_flight: list[Waiting] = []
+        self._in_flight: dict[int, Sequence[Waiting]] = {}  # by committer
         self._bytes = 0
         self._count = 0
         self._arrived = asyncio.Event()
@@ -73,14 +73,13 @@ class GroupCommit:
 
     def start(self) -> None:
         """Start the committers on the running loop."""
-        committers = [asyncio.create_task(self._commit_forever()) for _ in range(self._committers)]
+        committers = [asyncio.create_task(self._commit_forever(number)) for number in range(self._committers)]
         self._tasks = [*committers, asyncio.create_task(self._watch_deadlines())]
 
     async def stop(self) -> None:
         """Commit what waits, then stop."""
         while self._queue or self._in_flight:
-            waiting = [each.future for each in (*self._queue, *self._in_flight)]
-            await asyncio.gather(*waiting, return_exceptions=True)
+            await asyncio.gather(*(each.future for each in self._everybody()), return_exceptions=True)
             await asyncio.sleep(0)
         for task in self._tasks:
             task.cancel()
@@ -114,12 +113,20 @@ class GroupCommit:
         self._arrived.set()
         return future
 
-    async def _commit_forever(self) -> None:
+    def _everybody(self) -> Iterator[Waiting]:
+        """Return whoever waits for a commit, or for the end of one."""
+        yield from self._queue
+        for batch in self._in_flight.values():
+            yield from batch
+
+    async def _commit_forever(self, committer: int) -> None:
         while True:
             await self._arrived.wait()
             batch = self._next_batch()
             if batch:
+                self._in_flight[committer] = batch
                 await self._commit_batch(batch)
+                del self._in_flight[committer]
 
     def _next_batch(self) -> list[Waiting]:
         """Take what waits, leaving out whoever gave up waiting."""
@@ -135,7 +142,6 @@ class GroupCommit:
         return batch
 
     async def _commit_batch(self, batch: Sequence[Waiting]) -> None:
-        self._in_flight.extend(batch)
         refused: Mapping[tuple[int, str, str], SellflowError] = {}
         failure: SellflowError | None = None
         try:
@@ -146,7 +152,6 @@ class GroupCommit:
             log.exception("webhooks.commit_failed")
             failure = DatabaseUnavailableError(f"the deliveries could not be stored: {error}")
         commit_size.observe(len(batch))
-        self._in_flight = [each for each in self._in_flight if each not in batch] if self._committers > 1 else []
         for each in batch:
             self._leave(each)
             _answer(each.future, failure or refused.get(each.delivery.identity))
@@ -158,7 +163,7 @@ class GroupCommit:
         while True:
             await asyncio.sleep(self._deadline / 20)
             now = loop.time()
-            for each in (*self._in_flight, *self._queue):
+            for each in list(self._everybody()):
                 if each.deadline <= now:
                     _answer(each.future, LateError(f"the delivery was not stored within {self._deadline:g} s"))
 
