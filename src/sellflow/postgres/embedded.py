@@ -21,6 +21,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sellflow.errors import ConfigurationError, DatabaseUnavailableError
+from sellflow.postgres import system_user
 from sellflow.postgres.system_user import ServerUser, reachable_binaries, reachable_folder, server_user
 
 DATABASE = "sellflow"
@@ -163,8 +164,8 @@ class EmbeddedPostgres:
 
     def _make_folder(self, folder: Path) -> None:
         """Make a folder that only the server's user may enter; never touch the mode of one that is not ours."""
-        if folder.parent == Path("/var/lib/sellflow"):
-            folder.parent.mkdir(mode=0o755, exist_ok=True)
+        if folder.parent == system_user.SHARED_STATE:
+            system_user.make_shared_state()
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.stat().st_uid == os.geteuid() and self._user.switch:
             os.chown(folder, self._user.uid, self._user.gid)

@@ -86,26 +86,39 @@ def reachable_folder(wanted: Path, user: ServerUser) -> Path:
     return SHARED_STATE / name
 
 
+def make_shared_state() -> None:
+    """Make /var/lib/sellflow where it is missing, for everybody to pass through whatever the umask says."""
+    if not SHARED_STATE.exists():
+        SHARED_STATE.mkdir(parents=True, exist_ok=True)
+        SHARED_STATE.chmod(0o755)
+
+
 def reachable_binaries(installed: Path, user: ServerUser) -> Path:
     """Return the folder of Postgres's programs, copied below /var/lib/sellflow when `user` could not run them.
 
-    `installed` is the `bin` folder inside a complete installation (bin, lib, share side by side).
+    `installed` is the `bin` folder inside a complete installation (bin, lib, share side by side). A wheel keeps
+    the libraries that it brings along in a folder beside its package, PACKAGE.libs, and its programs look for
+    them by the way from one to the other: both are copied, side by side as they were.
     """
-    root = installed.parent
-    needed = [installed / "postgres", root / "lib", root / "share"]
+    root, package = installed.parent, installed.parent.parent
+    libraries = package.with_name(f"{package.name}.libs")
+    needed = [installed / "postgres", root / "lib", root / "share", *([libraries] if libraries.is_dir() else [])]
     if not user.switch or all(is_reachable(path, user) and _is_world_readable(path) for path in needed):
         return installed
     version = sha256(f"{root}:{(installed / 'postgres').stat().st_mtime_ns}".encode()).hexdigest()[:12]
-    copy = SHARED_STATE / f"postgres-{version}"
+    copy = SHARED_STATE / f"binaries-{version}"
     if not copy.exists():
+        make_shared_state()
         partial = copy.with_name(f"{copy.name}.{os.getpid()}")
-        shutil.copytree(root, partial, symlinks=True)
+        shutil.copytree(root, partial / package.name / root.name, symlinks=True)
+        if libraries.is_dir():
+            shutil.copytree(libraries, partial / libraries.name, symlinks=True)
         _make_world_readable(partial)
         try:
             partial.rename(copy)
         except OSError:  # another command finished the same copy first
             shutil.rmtree(partial)
-    return copy / "bin"
+    return copy / package.name / root.name / "bin"
 
 
 def _is_world_readable(path: Path) -> bool:
