@@ -1,0 +1,109 @@
+"""Rows of a shop in every tenant table, written by the code that writes them in earnest."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import orjson
+
+from sellflow.loyalty.ledger_store import post_movements
+from sellflow.loyalty.models import Movement, MovementKind
+from sellflow.postgres.database import Database, Login
+from sellflow.postgres.transactions import batch_transaction
+from sellflow.queue.consumer import Consumer
+from sellflow.queue.wakeups import WakeUps
+from sellflow.roles import build_registry
+from sellflow.webhooks.store import Delivery, DeliveryStore
+from tests.conftest import Tenant
+
+BROKEN_ORDER = b'{"id": "no order at all"}'
+
+
+def paid_order(order_id: int) -> bytes:
+    """Return an order of 30.00 for which 10.00 were given back."""
+    moment = datetime(2026, 3, 1, 12, 0, tzinfo=UTC).isoformat()
+    refund = {
+        "id": order_id + 1,
+        "order_id": order_id,
+        "created_at": moment,
+        "refund_line_items": [{"line_item_id": order_id + 2, "quantity": 1, "subtotal": "10.00"}],
+    }
+    order = {
+        "id": order_id,
+        "name": f"#{order_id}",
+        "customer": {"id": order_id + 3},
+        "currency": "USD",
+        "subtotal_price": "30.00",
+        "financial_status": "partially_refunded",
+        "created_at": moment,
+        "updated_at": moment,
+        "line_items": [{"id": order_id + 2, "quantity": 3, "price": "10.00"}],
+        "refunds": [refund],
+    }
+    return orjson.dumps(order)
+
+
+async def fill(database: Database, *tenants: Tenant) -> None:
+    """Give every tenant at least one row in every tenant table."""
+    await _deliver(database, *tenants)
+    await _consume(database)
+    for tenant in tenants:
+        await _overdraw(database, tenant)
+
+
+async def _deliver(database: Database, *tenants: Tenant) -> None:
+    bodies = [(tenant, paid_order(1000 * tenant.shop_id)) for tenant in tenants]
+    bodies += [(tenant, BROKEN_ORDER) for tenant in tenants]
+    deliveries = [
+        Delivery(
+            app_id=tenant.app.app_id,
+            shop_domain=tenant.shop.domain,
+            webhook_id=f"webhook-{number}",
+            topic="shopify.orders.paid",
+            key=f"order:{1000 * tenant.shop_id}",
+            triggered_at=None,
+            payload=body,
+        )
+        for number, (tenant, body) in enumerate(bodies)
+    ]
+    async with await database.pool(Login.INGEST, purpose="test filling", size=1) as pool:
+        assert await DeliveryStore(pool, build_registry()).store(deliveries) == {}
+
+
+async def _consume(database: Database) -> None:
+    registry = build_registry()
+    async with await database.pool(Login.WORKER, purpose="test filling", size=2) as pool:
+        consumer = Consumer(
+            subscription=registry.subscriptions["loyalty"],
+            registry=registry,
+            pool=pool,
+            wake_ups=WakeUps(database),
+            settings=database.settings,
+        )
+        while await consumer.run_once():
+            pass
+
+
+async def _overdraw(database: Database, tenant: Tenant) -> None:
+    """Take points from a customer who has some, and more than that from one who has none."""
+    movements = [
+        Movement(
+            shop_id=tenant.shop_id,
+            customer_id=customer_id,
+            kind=MovementKind.CLAWBACK,
+            points=-5,
+            source=f"test:{customer_id}",
+            rule_id=None,
+            revision=1,
+            snapshot={},
+            day=date(2026, 3, 1),
+            event_id=1,
+        )
+        for customer_id in (1000 * tenant.shop_id + 3, 7)
+    ]
+    async with (
+        await database.pool(Login.WORKER, purpose="test filling", size=1) as pool,
+        pool.acquire() as connection,
+        batch_transaction(connection, [tenant.shop_id]),
+    ):
+        await post_movements(connection, movements)

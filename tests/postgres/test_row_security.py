@@ -1,0 +1,433 @@
+"""A forgotten WHERE leaks nothing: every tenant table is protected, and each login may do its own work alone.
+
+Tables are found through the catalogue, so that one made tomorrow is held to the same rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from sellflow.postgres.database import Connection, Database, Login, Pool, SessionConnection
+from sellflow.postgres.embedded import DATABASE, SUPERUSER
+from sellflow.postgres.transactions import batch_transaction, shop_transaction
+from sellflow.settings import load_settings
+from tests.conftest import Tenant, make_tenant
+from tests.postgres.filling import fill
+
+LOGINS = [Login.WEB, Login.WORKER, Login.INGEST]
+
+#: Tables without row-level security, and why: they belong to the installation, or hold no data of a shop.
+EXEMPT = {
+    "apps": "belongs to the installation",
+    "signing_keys": "belongs to the installation",
+    "schema_version": "belongs to the installation",
+    "receipts": "ids alone; the ingest login must see a duplicate of any shop",
+    "parked_messages": "a queue table, references alone",
+}
+LEDGER = ["transfers", "entries", "allocations"]
+
+_WITH_SHOP_ID = """
+    SELECT c.oid::regclass::text AS name, c.relispartition AS is_partition,
+           c.relrowsecurity AS is_enabled, c.relforcerowsecurity AS is_forced
+    FROM pg_class c
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'shop_id' AND NOT a.attisdropped
+    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+    ORDER BY 1
+"""
+
+
+@asynccontextmanager
+async def connected(database: Database, login: Login) -> AsyncIterator[SessionConnection]:
+    connection = await database.connect(login, purpose="test")
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def tenant_tables(owner: SessionConnection) -> list[str]:
+    """Return the tables with a shop_id that logins work with: partitions are reached through their parents."""
+    rows = await owner.fetch(f"SELECT name FROM ({_WITH_SHOP_ID}) tables WHERE NOT is_partition")
+    return [row["name"] for row in rows]
+
+
+async def may(owner: SessionConnection, login: Login, right: str, table: str) -> bool:
+    return bool(await owner.fetchval("SELECT has_table_privilege($1, $2, $3)", login.value, table, right))
+
+
+async def all_tables(owner: SessionConnection) -> dict[str, str]:
+    """Return every table of ours and pgmq's, partitions included, with a column that could be set."""
+    rows = await owner.fetch(
+        """
+        SELECT c.oid::regclass::text AS name, min(quote_ident(a.attname)) AS settable
+        FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND a.attidentity = ''
+        WHERE c.relnamespace IN ('public'::regnamespace, 'pgmq'::regnamespace) AND c.relkind IN ('r', 'p')
+        GROUP BY c.oid
+        """
+    )
+    return {row["name"]: row["settable"] for row in rows}
+
+
+async def shops_seen(connection: Connection | Pool, table: str) -> set[int]:
+    """Return the shops of all rows that a SELECT without WHERE finds."""
+    return {row["shop_id"] for row in await connection.fetch(f"SELECT shop_id FROM {table}")}
+
+
+async def _clone(server_url: str, name: str) -> None:
+    admin = await asyncpg.connect(server_url.replace(f"/{DATABASE}?", "/postgres?"), user=SUPERUSER)
+    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {DATABASE}")
+    await admin.close()
+
+
+async def _with_two_shops(database: Database) -> tuple[Tenant, Tenant]:
+    async with connected(database, Login.OWNER) as owner:
+        tenant = await make_tenant(owner, "acme")
+        other = await make_tenant(owner, "other", app=tenant.app)
+        await fill(database, tenant, other)
+        for table in await tenant_tables(owner):
+            seen = await shops_seen(owner, table)
+            assert seen == {tenant.shop_id, other.shop_id}, f"filling.py leaves {table} empty"
+    return tenant, other
+
+
+@pytest.fixture(scope="module")
+def filled(server_url: str, folder: Path) -> tuple[Database, Tenant, Tenant]:
+    """Make one database for the module, with rows of two shops in every tenant table; tests at most add to them."""
+    asyncio.run(_clone(server_url, "row_security"))
+    url = server_url.replace(f"/{DATABASE}?", "/row_security?")
+    database = Database(url, url, load_settings(environment="test", data_dir=folder, database_owner=SUPERUSER))
+    return database, *asyncio.run(_with_two_shops(database))
+
+
+@pytest.fixture
+def database(filled: tuple[Database, Tenant, Tenant]) -> Database:
+    return filled[0]
+
+
+@pytest.fixture
+def tenant(filled: tuple[Database, Tenant, Tenant]) -> Tenant:
+    return filled[1]
+
+
+@pytest.fixture
+def other_tenant(filled: tuple[Database, Tenant, Tenant]) -> Tenant:
+    return filled[2]
+
+
+@pytest.fixture
+async def tables(owner: SessionConnection) -> list[str]:
+    return await tenant_tables(owner)
+
+
+async def test_every_table_with_a_shop_id_forces_row_level_security(owner: SessionConnection) -> None:
+    rows = await owner.fetch(_WITH_SHOP_ID)
+    assert any(row["is_partition"] for row in rows)
+    assert not [row["name"] for row in rows if not (row["is_enabled"] and row["is_forced"])]
+
+
+async def test_tables_without_row_level_security_are_those_exempted_by_name(owner: SessionConnection) -> None:
+    rows = await owner.fetch(
+        """
+        SELECT c.relname FROM pg_class c
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'm')
+          AND NOT (c.relrowsecurity AND c.relforcerowsecurity)
+        """
+    )
+    assert {row["relname"] for row in rows} == set(EXEMPT)
+
+
+async def test_nothing_lives_in_a_schema_that_nobody_looks_at(owner: SessionConnection) -> None:
+    rows = await owner.fetch(
+        "SELECT DISTINCT schemaname FROM pg_tables WHERE schemaname !~ '^(pg_|information_schema)'"
+    )
+    assert {row["schemaname"] for row in rows} == {"public", "pgmq"}
+
+
+@pytest.mark.parametrize("login", LOGINS)
+async def test_a_login_has_no_power_beyond_its_grants(owner: SessionConnection, login: Login) -> None:
+    powers = await owner.fetchrow(
+        """
+        SELECT rolsuper, rolbypassrls, rolcreatedb, rolcreaterole, rolreplication,
+               EXISTS (SELECT 1 FROM pg_auth_members WHERE member = r.oid) AS is_member,
+               EXISTS (SELECT 1 FROM pg_class WHERE relowner = r.oid) AS owns_tables,
+               EXISTS (SELECT 1 FROM pg_proc WHERE proowner = r.oid) AS owns_functions,
+               EXISTS (SELECT 1 FROM pg_namespace WHERE nspowner = r.oid) AS owns_schemas,
+               EXISTS (SELECT 1 FROM pg_database WHERE datdba = r.oid) AS owns_databases,
+               has_schema_privilege(r.oid, 'public', 'CREATE') AS creates_tables,
+               has_schema_privilege(r.oid, 'pgmq', 'CREATE') AS creates_queues
+        FROM pg_roles r WHERE rolname = $1
+        """,
+        login.value,
+    )
+    assert powers is not None
+    assert not [power for power, granted in powers.items() if granted]
+
+
+async def test_web_sees_the_rows_of_its_shop_alone(
+    owner: SessionConnection, web_pool: Pool, tables: list[str], tenant: Tenant
+) -> None:
+    readable = [table for table in tables if await may(owner, Login.WEB, "SELECT", table)]
+    assert {"shops", "events", "orders", "entries", "accounts", "dead_letters"} <= set(readable)
+    async with shop_transaction(web_pool, tenant.shop_id) as connection:
+        for table in readable:
+            assert await shops_seen(connection, table) == {tenant.shop_id}, table
+
+
+async def test_worker_sees_the_rows_of_its_batch_alone(
+    owner: SessionConnection, worker_pool: Pool, tables: list[str], tenant: Tenant, other_tenant: Tenant
+) -> None:
+    readable = [table for table in tables if await may(owner, Login.WORKER, "SELECT", table)]
+    assert {"shops", "events", "orders", "entries", "accounts"} <= set(readable)
+    async with worker_pool.acquire() as connection:
+        async with batch_transaction(connection, [tenant.shop_id]):
+            for table in readable:
+                assert await shops_seen(connection, table) == {tenant.shop_id}, table
+        async with batch_transaction(connection, [tenant.shop_id, other_tenant.shop_id]):
+            for table in readable:
+                assert await shops_seen(connection, table) == {tenant.shop_id, other_tenant.shop_id}, table
+
+
+@pytest.mark.parametrize("login", [Login.WEB, Login.WORKER])
+async def test_a_login_that_named_no_shop_sees_nothing(
+    database: Database, owner: SessionConnection, tables: list[str], login: Login
+) -> None:
+    async with connected(database, login) as connection:
+        for table in tables:
+            if await may(owner, login, "SELECT", table):
+                assert await shops_seen(connection, table) == set(), table
+
+
+async def test_the_shop_of_web_opens_nothing_to_worker_and_the_other_way_round(
+    database: Database, tenant: Tenant
+) -> None:
+    async with connected(database, Login.WEB) as web, connected(database, Login.WORKER) as worker:
+        await web.execute(f"SET sellflow.shop_ids = '{{{tenant.shop_id}}}'")
+        await worker.execute(f"SET sellflow.shop_id = '{tenant.shop_id}'")
+        assert await shops_seen(web, "orders") == set()
+        assert await shops_seen(worker, "orders") == set()
+
+
+async def test_a_shop_that_was_set_is_forgotten_with_its_transaction(
+    database: Database, tables: list[str], tenant: Tenant
+) -> None:
+    async with await database.pool(Login.WEB, purpose="test", size=1) as web:
+        async with shop_transaction(web, tenant.shop_id) as connection:
+            pid = connection.get_server_pid()
+            assert await shops_seen(connection, "orders") == {tenant.shop_id}
+        with pytest.raises(ZeroDivisionError):
+            async with shop_transaction(web, tenant.shop_id):
+                raise ZeroDivisionError
+        async with web.acquire() as connection:
+            assert connection.get_server_pid() == pid
+            for table in tables:
+                assert await shops_seen(connection, table) == set(), table
+
+
+async def test_a_batch_that_was_set_is_forgotten_with_its_transaction(
+    database: Database, tables: list[str], tenant: Tenant
+) -> None:
+    async with await database.pool(Login.WORKER, purpose="test", size=1) as worker:
+        async with worker.acquire() as connection, batch_transaction(connection, [tenant.shop_id]):
+            pid = connection.get_server_pid()
+            assert await shops_seen(connection, "orders") == {tenant.shop_id}
+        async with worker.acquire() as connection:
+            assert connection.get_server_pid() == pid
+            for table in tables:
+                assert await shops_seen(connection, table) == set(), table
+
+
+@pytest.mark.parametrize("login", LOGINS)
+async def test_no_login_reaches_a_partition_past_its_parent(
+    owner: SessionConnection, database: Database, login: Login
+) -> None:
+    rows = await owner.fetch(_WITH_SHOP_ID)
+    partitions = [row["name"] for row in rows if row["is_partition"]]
+    async with connected(database, login) as connection:
+        for partition in partitions:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
+                await connection.execute(f"SELECT FROM {partition}")
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
+                await connection.execute(f"INSERT INTO {partition} DEFAULT VALUES")
+
+
+async def test_web_cannot_write_into_any_table(
+    owner: SessionConnection, web_pool: Pool, tables: list[str], tenant: Tenant
+) -> None:
+    everything = await all_tables(owner)
+    assert set(tables) < set(everything)
+    for table, column in everything.items():
+        for statement in (
+            f"INSERT INTO {table} DEFAULT VALUES",
+            f"UPDATE {table} SET {column} = {column}",
+            f"DELETE FROM {table}",
+            f"TRUNCATE {table}",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
+                async with shop_transaction(web_pool, tenant.shop_id) as connection:
+                    await connection.execute(statement)
+
+
+async def test_web_cannot_queue_or_take_a_message(web_pool: Pool) -> None:
+    for statement in (
+        "SELECT pgmq.send('loyalty', '{}')",
+        "SELECT pgmq.read('loyalty', 1, 1)",
+        "SELECT pgmq.purge_queue('loyalty')",
+        "SELECT adopt_events()",
+        "CALL make_day_partitions(1)",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await web_pool.execute(statement)
+
+
+async def test_worker_cannot_write_a_row_of_a_shop_outside_its_batch(
+    owner: SessionConnection, worker_pool: Pool, tables: list[str], tenant: Tenant, other_tenant: Tenant
+) -> None:
+    writable = [table for table in tables if await may(owner, Login.WORKER, "INSERT", table)]
+    assert {"events", "orders", "accounts", "transfers", "entries", "lots", "outcomes"} <= set(writable)
+    async with worker_pool.acquire() as connection:
+        for table in writable:
+            insert = f"INSERT INTO {table} (shop_id) VALUES ($1)"
+            # Postgres asks row-level security before any other rule of the table: that one lets the own shop pass.
+            with pytest.raises(asyncpg.NotNullViolationError):
+                async with batch_transaction(connection, [tenant.shop_id]):
+                    await connection.execute(insert, tenant.shop_id)
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+                async with batch_transaction(connection, [tenant.shop_id]):
+                    await connection.execute(insert, other_tenant.shop_id)
+
+
+async def test_worker_cannot_touch_a_row_of_a_shop_outside_its_batch_nor_give_it_one(
+    owner: SessionConnection, worker_pool: Pool, tables: list[str], tenant: Tenant, other_tenant: Tenant
+) -> None:
+    changeable = [table for table in tables if await may(owner, Login.WORKER, "UPDATE", table)]
+    assert {"orders", "lots", "outcomes"} <= set(changeable)
+    async with worker_pool.acquire() as connection:
+        for table in changeable:
+            async with batch_transaction(connection, [tenant.shop_id]):
+                own = await connection.fetchval(f"SELECT count(*) FROM {table}")
+                assert await connection.execute(f"UPDATE {table} SET shop_id = shop_id") == f"UPDATE {own}"
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+                async with batch_transaction(connection, [tenant.shop_id]):
+                    await connection.execute(f"UPDATE {table} SET shop_id = $1", other_tenant.shop_id)
+
+
+async def test_worker_may_change_of_shops_and_accounts_what_its_work_needs(worker_pool: Pool, tenant: Tenant) -> None:
+    async with worker_pool.acquire() as connection:
+        async with batch_transaction(connection, [tenant.shop_id]):
+            assert await connection.execute("UPDATE shops SET uninstalled_at = now()") == "UPDATE 1"
+            await connection.execute("UPDATE accounts SET balance = balance")
+        for statement in (
+            "UPDATE shops SET domain = domain",
+            "UPDATE accounts SET customer_id = customer_id",
+            "UPDATE earning_rule_versions SET points_per_unit = 1000",
+            "INSERT INTO earning_rules DEFAULT VALUES",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                async with batch_transaction(connection, [tenant.shop_id]):
+                    await connection.execute(statement)
+
+
+async def test_worker_knows_no_secret(worker_pool: Pool) -> None:
+    for table in ("apps", "signing_keys"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await worker_pool.execute(f"SELECT FROM {table}")
+
+
+@pytest.mark.parametrize("table", LEDGER)
+async def test_worker_cannot_change_the_ledger(
+    worker_pool: Pool, tables: list[str], tenant: Tenant, table: str
+) -> None:
+    assert table in tables
+    async with worker_pool.acquire() as connection:
+        for statement in (f"UPDATE {table} SET points = 1000000", f"DELETE FROM {table}", f"TRUNCATE {table}"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                async with batch_transaction(connection, [tenant.shop_id]):
+                    await connection.execute(statement)
+
+
+@pytest.mark.parametrize("table", LEDGER)
+async def test_not_even_the_owner_changes_the_ledger(owner: SessionConnection, tables: list[str], table: str) -> None:
+    assert table in tables
+    for statement in (
+        f"UPDATE {table} SET points = 1000000",
+        f"DELETE FROM {table}",
+        f"TRUNCATE {table} CASCADE",
+    ):
+        with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
+            await owner.execute(statement)
+
+
+async def test_entries_of_a_transfer_that_do_not_sum_to_zero_are_refused(
+    owner: SessionConnection, tenant: Tenant
+) -> None:
+    transfer = await owner.fetchval(
+        """
+        INSERT INTO transfers (shop_id, kind, source, revision, points, snapshot, day, event_id)
+        VALUES ($1, 'earn', 'test:balance', 1, 10, '{}', '2026-03-01', 1) RETURNING transfer_id
+        """,
+        tenant.shop_id,
+    )
+    accounts = await owner.fetch(
+        "SELECT account_id FROM accounts WHERE shop_id = $1 ORDER BY account_id", tenant.shop_id
+    )
+    insert = "INSERT INTO entries (transfer_id, account_id, shop_id, points) VALUES ($1, $2, $4, 10), ($1, $3, $4, $5)"
+    sides = [accounts[0]["account_id"], accounts[1]["account_id"]]
+    with pytest.raises(asyncpg.CheckViolationError, match=f"entries of transfer {transfer} do not sum to zero"):
+        await owner.execute(insert, transfer, *sides, tenant.shop_id, -9)
+    await owner.execute(insert, transfer, *sides, tenant.shop_id, -10)
+
+
+async def test_ingest_reads_no_payload_and_learns_nothing_of_apps_and_shops(
+    ingest_pool: Pool, tables: list[str]
+) -> None:
+    for table in [*tables, "apps", "signing_keys", "parked_messages"]:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await ingest_pool.execute(f"SELECT * FROM {table}")
+    for columns in ("payload", "shop_id", "event_id"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await ingest_pool.execute(f"SELECT {columns} FROM events")
+
+
+async def test_ingest_does_not_read_a_payload_by_way_of_its_insert(ingest_pool: Pool, tenant: Tenant) -> None:
+    insert = """
+        INSERT INTO events (day, event_id, app_id, shop_id, shop_domain, topic, key, payload)
+        VALUES ('2026-03-01', nextval('event_ids'), $1, $2, $3, 'shopify.orders.paid', '', '{}')
+    """
+    arguments = tenant.app.app_id, tenant.shop_id, tenant.shop.domain
+    assert await ingest_pool.execute(insert, *arguments) == "INSERT 0 1"
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await ingest_pool.execute(insert + " RETURNING payload", *arguments)
+
+
+async def test_ingest_changes_and_removes_nothing(
+    owner: SessionConnection, ingest_pool: Pool, tables: list[str]
+) -> None:
+    everything = await all_tables(owner)
+    assert set(tables) < set(everything)
+    for table, column in everything.items():
+        for statement in (
+            f"UPDATE {table} SET {column} = {column}",
+            f"DELETE FROM {table}",
+            f"TRUNCATE {table}",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
+                await ingest_pool.execute(statement)
+
+
+async def test_ingest_inserts_events_receipts_and_messages_alone(owner: SessionConnection) -> None:
+    writable = [table for table in await all_tables(owner) if await may(owner, Login.INGEST, "INSERT", table)]
+    queues = await owner.fetch("SELECT queue_name FROM pgmq.meta")
+    assert set(writable) == {"events", "receipts", *(f"pgmq.q_{row['queue_name']}" for row in queues)}
+
+
+async def test_ingest_sends_a_message_but_cannot_read_one(ingest_pool: Pool) -> None:
+    assert await ingest_pool.fetchval("SELECT pgmq.send('loyalty', '{}')") is not None
+    for statement in ("SELECT message FROM pgmq.q_loyalty", "SELECT pgmq.read('loyalty', 1, 1)"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await ingest_pool.execute(statement)
