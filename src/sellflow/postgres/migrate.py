@@ -34,15 +34,18 @@ def migrate(database: Database) -> None:
     settings = database.settings
 
     def connect() -> psycopg.Connection:
-        return psycopg.connect(
-            database.session_url,
-            user=database.user(Login.OWNER),
-            password=database.password(Login.OWNER),
-            application_name="sellflow migrate",
-            connect_timeout=10,
-            options=f"-c lock_timeout={int(settings.migration_lock_timeout * 1000)} "
-            f"-c statement_timeout={int(settings.migration_statement_timeout * 1000)}",
-        )
+        try:
+            return psycopg.connect(
+                database.session_url,
+                user=database.user(Login.OWNER),
+                password=database.password(Login.OWNER),
+                application_name="sellflow migrate",
+                connect_timeout=10,
+                options=f"-c lock_timeout={int(settings.migration_lock_timeout * 1000)} "
+                f"-c statement_timeout={int(settings.migration_statement_timeout * 1000)}",
+            )
+        except psycopg.OperationalError as error:  # SQLAlchemy would wrap it
+            raise DatabaseUnavailableError(f"Postgres cannot be reached: {error}") from error
 
     engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=pool.NullPool)
     try:
@@ -50,8 +53,6 @@ def migrate(database: Database) -> None:
             _check_server(open_connection)
             _upgrade(open_connection)
             _set_passwords(open_connection, database)
-    except psycopg.OperationalError as error:
-        raise DatabaseUnavailableError(f"Postgres cannot be reached: {error}") from error
     except DBAPIError as error:
         raise MigrationError(f"the migration failed and was rolled back: {error.orig}") from error
     except CommandError as error:
@@ -103,12 +104,24 @@ def _upgrade(open_connection: Connection) -> None:
 
 
 def _set_passwords(open_connection: Connection, database: Database) -> None:
-    """Set the passwords that are configured; a login without one is left as its administrator made it."""
+    """Set the passwords that are configured; a login without one is left as its administrator made it.
+
+    The server is sent their hashes alone: it may write statements into its log.
+    """
+    driver = open_connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
     for login in (Login.WEB, Login.WORKER, Login.INGEST):
         password = database.password(login)
-        if password:
-            statement = sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(login.value), sql.Literal(password))
-            driver = open_connection.connection.driver_connection
-            assert isinstance(driver, psycopg.Connection)
-            driver.execute(statement)
+        if not password:
+            continue
+        hashed = driver.pgconn.encrypt_password(password.encode(), login.value.encode(), b"scram-sha-256").decode()
+        try:
+            driver.execute(
+                sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(login.value), sql.Literal(hashed))
+            )
             driver.commit()
+        except psycopg.Error as error:
+            raise MigrationError(
+                f"the password of {login.value} could not be set: {error}. "
+                "Let an administrator set it, and leave it out where `sellflow migrate` runs"
+            ) from error
