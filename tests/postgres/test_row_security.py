@@ -6,8 +6,6 @@ Tables are found through the catalogue, so that one made tomorrow is held to the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -18,6 +16,7 @@ from sellflow.postgres.embedded import DATABASE, SUPERUSER
 from sellflow.postgres.transactions import batch_transaction, shop_transaction
 from sellflow.settings import load_settings
 from tests.conftest import Tenant, make_tenant
+from tests.postgres.databases import connected
 from tests.postgres.filling import fill
 
 LOGINS = [Login.WEB, Login.WORKER, Login.INGEST]
@@ -40,15 +39,6 @@ _WITH_SHOP_ID = """
     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
     ORDER BY 1
 """
-
-
-@asynccontextmanager
-async def connected(database: Database, login: Login) -> AsyncIterator[SessionConnection]:
-    connection = await database.connect(login, purpose="test")
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 async def tenant_tables(owner: SessionConnection) -> list[str]:
