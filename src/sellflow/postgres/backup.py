@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import psycopg
 
 from sellflow.errors import ConfigurationError, DatabaseUnavailableError, SellflowError
 from sellflow.postgres.database import Database, Login
 from sellflow.postgres.embedded import packaged_binaries
+
+#: What names the owner, made anew for the owner of the database that a backup is read into.
+_OWNERS_OWN = """
+DO $$
+DECLARE
+    tenant_table regclass;
+BEGIN
+    FOR tenant_table IN
+        SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relforcerowsecurity
+    LOOP
+        EXECUTE format('CREATE POLICY owner_all ON %s TO CURRENT_USER USING (true) WITH CHECK (true)', tenant_table);
+    END LOOP;
+    -- As pgmq makes them for its queues.
+    ALTER DEFAULT PRIVILEGES IN SCHEMA pgmq GRANT SELECT ON TABLES TO pg_monitor;
+    ALTER DEFAULT PRIVILEGES IN SCHEMA pgmq GRANT SELECT ON SEQUENCES TO pg_monitor;
+END
+$$
+"""
 
 
 class BackupError(SellflowError):
@@ -66,7 +86,22 @@ def read_backup(database: Database, file: Path) -> None:
                 "set SELLFLOW_DATA_DIR to a new folder, or SELLFLOW_DATABASE_SESSION_URL to a new database"
             )
         _make_logins(connection)
-    _run(database, "pg_restore", ["--no-owner", "--exit-on-error", "--single-transaction", str(file)])
+    with NamedTemporaryFile("w", prefix="sellflow-restore-") as contents:
+        contents.writelines(_without_owner(_run(database, "pg_restore", ["--list", str(file)])))
+        contents.flush()
+        options = ["--no-owner", "--exit-on-error", "--single-transaction", f"--use-list={contents.name}"]
+        _run(database, "pg_restore", [*options, str(file)])
+    with _connect(database) as connection:
+        connection.execute(_OWNERS_OWN)
+
+
+def _without_owner(contents: str) -> list[str]:
+    """Leave out of a backup's table of contents what names its owner, who may have another name here."""
+    return [
+        line
+        for line in contents.splitlines(keepends=True)
+        if " DEFAULT ACL " not in line and not re.search(r" POLICY public \S+ owner_all ", line)
+    ]
 
 
 def _make_logins(connection: psycopg.Connection) -> None:
@@ -87,8 +122,11 @@ def _connect(database: Database) -> psycopg.Connection:
         raise DatabaseUnavailableError(f"Postgres cannot be reached: {error}") from error
 
 
-def _run(database: Database, program: str, arguments: Sequence[str]) -> None:
-    """Run one of Postgres's tools as the owner; the password goes by the environment, not the command line."""
+def _run(database: Database, program: str, arguments: Sequence[str]) -> str:
+    """Run one of Postgres's tools as the owner and return what it prints.
+
+    The password goes by the environment, not the command line.
+    """
     environment = os.environ | {
         "PGPASSWORD": database.password(Login.OWNER) or "",
         "PGUSER": database.user(Login.OWNER),
@@ -97,6 +135,7 @@ def _run(database: Database, program: str, arguments: Sequence[str]) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         raise BackupError(f"{program} failed:\n{done.stderr.strip()}")
+    return done.stdout
 
 
 def _tools(database: Database) -> Path:
