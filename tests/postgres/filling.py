@@ -58,7 +58,7 @@ async def _deliver(database: Database, *tenants: Tenant) -> None:
         Delivery(
             app_id=tenant.app.app_id,
             shop_domain=tenant.shop.domain,
-            webhook_id=f"webhook-{number}",
+            webhook_id=f"{tenant.shop.domain}-{number}",
             topic="shopify.orders.paid",
             key=f"order:{1000 * tenant.shop_id}",
             triggered_at=None,
