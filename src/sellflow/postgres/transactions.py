@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from itertools import count
 
+import asyncpg
+
 from sellflow.postgres.database import Connection, Pool
 
 _savepoint_names = count(1)
@@ -34,7 +36,7 @@ async def savepoint(connection: Connection) -> AsyncIterator[None]:
     try:
         yield
     except BaseException:
-        if not connection.is_closed():
+        if not _is_lost(connection):
             await connection.execute(f"ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
         raise
     await connection.execute(f"RELEASE SAVEPOINT {name}")
@@ -47,7 +49,15 @@ async def _transaction(connection: Connection, setting: str, value: str) -> Asyn
     try:
         yield
     except BaseException:
-        if not connection.is_closed():
+        if not _is_lost(connection):
             await connection.execute("ROLLBACK")
         raise
     await connection.execute("COMMIT")
+
+
+def _is_lost(connection: Connection) -> bool:
+    """Say whether there is no server to roll back on; the error that told so must not be replaced by another."""
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:  # its pool took the lost connection back and answers for it no more
+        return True
