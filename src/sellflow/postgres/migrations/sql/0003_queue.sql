@@ -88,6 +88,8 @@ BEGIN
     EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', part);
     EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', part);
     EXECUTE format('CREATE POLICY owner_all ON %I TO CURRENT_USER USING (true) WITH CHECK (true)', part);
+    -- Nobody may add a row of this day between the move and the attachment, which would be refused for it.
+    EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', spare);
     EXECUTE format(
         'WITH moved AS (DELETE FROM %I WHERE day = $1 RETURNING *) INSERT INTO %I SELECT * FROM moved', spare, part
     ) USING for_day;
