@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -27,7 +27,7 @@ def packaged_defaults() -> dict[str, Any]:
 class Settings(BaseSettings):
     """All settings, validated. Their meaning and defaults stand in `defaults.toml`; none is set here."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True)
 
     environment: Literal["development", "production", "test"]
     web_host: str
@@ -92,7 +92,7 @@ class Settings(BaseSettings):
         parts = urlsplit(value)
         if parts.scheme not in ("postgresql", "postgres"):
             raise ValueError("must look like postgresql://HOST:PORT/DATABASE")
-        if parts.username or parts.password:
+        if parts.username or parts.password or parse_qs(parts.query).keys() & {"user", "password"}:
             raise ValueError("must not hold a user or password: set SELLFLOW_DATABASE_…_PASSWORD instead")
         return value
 
