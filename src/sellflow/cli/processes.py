@@ -40,14 +40,24 @@ class Child:
     starts: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_RESTARTS))
 
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+LOOK_EVERY = 0.2  # seconds
+
+#: The signals that arrived. Where an exception cannot leave (a finalizer, a hook), Python prints it and goes on: what
+#: was raised there is not lost, because `watch` looks here.
+_requests: list[int] = []
+
+
 def stop_on_signals() -> None:
-    """Make SIGINT and SIGTERM raise StopRequestedError in the main thread."""
+    """Make the first SIGINT or SIGTERM raise StopRequestedError in the main thread; impatience changes nothing."""
 
-    def request(_number: int, _frame: FrameType | None) -> None:
-        raise StopRequestedError
+    def request(number: int, _frame: FrameType | None) -> None:
+        _requests.append(number)
+        if len(_requests) == 1:
+            raise StopRequestedError
 
-    signal.signal(signal.SIGINT, request)
-    signal.signal(signal.SIGTERM, request)
+    for number in STOP_SIGNALS:
+        signal.signal(number, request)
 
 
 class Supervisor:
@@ -63,9 +73,15 @@ class Supervisor:
         self._fork(child)
 
     def watch(self) -> None:
-        """Start children that died again; return when one keeps dying."""
+        """Start children that died again; return when one keeps dying.
+
+        Raises
+        ------
+        StopRequestedError
+            If SIGINT or SIGTERM arrives, or arrived unnoticed before.
+        """
         while True:
-            pid, status = os.waitpid(-1, 0)
+            pid, status = self._next_death()
             child = next((each for each in self._children if each.pid == pid), None)
             if child is None:
                 continue
@@ -78,9 +94,20 @@ class Supervisor:
             time.sleep(0.5)
             self._fork(child)
 
+    @staticmethod
+    def _next_death() -> tuple[int, int]:
+        """Wait for a child to die, by looking: a signal just before a wait without end would not interrupt it."""
+        while True:
+            if _requests:
+                raise StopRequestedError
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid:
+                return pid, status
+            time.sleep(LOOK_EVERY)
+
     def stop(self) -> None:
         """Ask every child to finish, the last started first, and end those that do not."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # impatience must not leave half of it running
         for child in reversed(self._children):
             if child.pid:
@@ -105,9 +132,12 @@ class Supervisor:
         sys.stdout.flush()
         sys.stderr.flush()
         gc.freeze()
+        # A request in the middle of this would leave a child that nobody knows of.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         pid = os.fork()
         if pid:
             child.pid = pid
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             return
         status = 1
         try:
@@ -123,7 +153,8 @@ class Supervisor:
 def _become_child() -> None:
     """Leave the terminal's process group, so that Ctrl-C reaches the parent alone; and end when the parent does."""
     os.setpgid(0, 0)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
