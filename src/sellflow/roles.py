@@ -72,6 +72,7 @@ def bind(host: str, port: int, *, setting: str) -> socket.socket:
     PortTakenError
         If another program listens there, naming the port and the setting that changes it.
     """
+    listener: socket.socket | None = None
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.socket(family, socket.SOCK_STREAM)
@@ -79,7 +80,8 @@ def bind(host: str, port: int, *, setting: str) -> socket.socket:
         listener.bind((host, port))
         listener.listen(2048)
     except OSError as error:
-        listener.close()
+        if listener:
+            listener.close()
         if error.errno in (98, 48):  # EADDRINUSE on Linux and macOS
             raise PortTakenError(
                 f"port {port} on {host} is taken by another program: end that one, or set {setting} to another port"
