@@ -167,7 +167,7 @@ def _rate(text: str) -> Decimal:
 
 def token(
     domain: Domain,
-    customer: Annotated[int, typer.Argument(help="Shopify's id of the customer.", min=1)],
+    customer: Annotated[int, typer.Argument(help="Shopify's id of the customer.", min=1, max=2**63 - 1)],
 ) -> None:
     """Print a token that acts for a customer, to try the mobile API with."""
     from sellflow.edge.customer_tokens import CustomerSession, issue_token  # noqa: PLC0415
