@@ -1,0 +1,89 @@
+"""The `sellflow` command, run the way a person runs it."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import structlog
+
+from sellflow.cli import main
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on just now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def environment(data_dir: Path, **settings: object) -> dict[str, str]:
+    """Return the environment of a command: nothing of ours but what is named here."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("SELLFLOW_", "PYTEST_"))}
+    named = {f"SELLFLOW_{name.upper()}": str(value) for name, value in settings.items()}
+    return own | named | {"SELLFLOW_DATA_DIR": str(data_dir), "COLUMNS": "200", "NO_COLOR": "1"}
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command that ended said, and its exit status."""
+
+    code: int
+    out: str
+    err: str
+
+
+class CommandLine:
+    """Runs commands inside this process, which spares each of them the start of an interpreter."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def run(self, *arguments: str, env: dict[str, str], stdin: str = "") -> Done:
+        """Run a command to its end."""
+        with self._monkeypatch.context() as patch:
+            for name, value in env.items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["sellflow", *arguments])
+            patch.setattr(sys, "stdin", io.StringIO(stdin))
+            self._capsys.readouterr()
+            with pytest.raises(SystemExit) as ended:
+                main()
+        code = ended.value.code
+        return Done(code if isinstance(code, int) else 0, *self._capsys.readouterr())
+
+
+@contextmanager
+def logging_undone() -> Iterator[None]:
+    """Undo what a command configures for its whole process."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    for handler in [each for each in root.handlers if type(each) is logging.StreamHandler]:
+        root.removeHandler(handler)
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def sellflow(*arguments: str, env: dict[str, str]) -> Done:
+    """Run a command in a process of its own to its end."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sellflow", *arguments],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
