@@ -180,7 +180,8 @@ def test_root_keeps_data_of_different_folders_apart(folder: Path) -> None:
     two = system_user.reachable_folder(private / "two" / ".sellflow" / "postgres", user)
     assert one != two
     assert one.parent == two.parent == system_user.SHARED_STATE
-    assert system_user.reachable_folder(folder / "postgres", user) == folder / "postgres"
+    open_to_all = folder / "open" / "postgres"
+    assert system_user.reachable_folder(open_to_all, user) == open_to_all
 
 
 def test_binaries_in_a_private_folder_are_run_from_a_copy_that_works(folder: Path, shared_state: Path) -> None:
