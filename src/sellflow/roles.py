@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -60,6 +61,10 @@ def run(serve: Serve) -> None:
         await serve(stop)
 
     import uvloop  # noqa: PLC0415 - only a process that serves needs it
+
+    # What is loaded by now stays for good: the collector need not look through it again and again.
+    gc.collect()
+    gc.freeze()
 
     uvloop.run(main())
 
@@ -124,9 +129,9 @@ class _Server(uvicorn.Server):
 def web(database: Database, listener: socket.socket) -> Serve:
     """Return the web role: webhooks, mobile API, status page."""
 
-    async def serve(stop: asyncio.Event) -> None:
-        from sellflow.app import WebApplication  # noqa: PLC0415 - FastAPI is the web role's alone
+    from sellflow.app import WebApplication  # noqa: PLC0415 - FastAPI is the web role's alone
 
+    async def serve(stop: asyncio.Event) -> None:
         await check_revision(database, Login.WEB)
         app = WebApplication(database, build_registry())
         watch = asyncio.create_task(_forward(stop, app.api.state.stopping))

@@ -25,9 +25,9 @@ ANNOUNCE_INTERVAL = 0.02
 _STORE = """
 WITH incoming AS (
     SELECT * FROM unnest(
-        $1::integer[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::timestamptz[], $8::bytea[],
-        $9::boolean[]
-    ) AS i (app_id, shop_domain, webhook_id, shop_id, topic, key, triggered_at, payload, is_routed)
+        $1::text[]::integer[], $2::text[], $3::text[], $4::text[]::bigint[], $5::text[], $6::text[],
+        $7::timestamptz[], $8::bytea[]
+    ) AS i (app_id, shop_domain, webhook_id, shop_id, topic, key, triggered_at, payload)
 ), fresh AS (
     INSERT INTO receipts (app_id, shop_domain, webhook_id)
     SELECT app_id, shop_domain, webhook_id FROM incoming
@@ -41,7 +41,7 @@ WITH incoming AS (
     SELECT day, event_id, app_id, shop_id, shop_domain, topic, key, webhook_id, triggered_at, payload FROM numbered
 ), per_topic AS (
     SELECT topic, array_agg(event_reference(day, event_id, shop_id, key) ORDER BY event_id) AS messages
-    FROM numbered WHERE is_routed AND shop_id IS NOT NULL
+    FROM numbered WHERE topic = ANY ($9::text[]) AND shop_id IS NOT NULL
     GROUP BY topic
 ), sent AS MATERIALIZED (
     SELECT s.queue_name FROM per_topic p, LATERAL pgmq.send_batch_topic(p.topic, p.messages) s
@@ -81,8 +81,9 @@ class DeliveryStore:
     def __init__(self, pool: Pool, registry: Registry) -> None:
         self._pool = pool
         self._declared = frozenset(registry.topics)
-        self._shops: dict[tuple[int, str], int] = {}
+        self._shops: dict[tuple[int, str], str] = {}
         self._routed = frozenset(topic for topic in registry.topics if registry.queues_of(topic))
+        self._routed_topics = sorted(self._routed)
         self._announced_at = 0.0
 
     async def store(self, deliveries: Sequence[Delivery]) -> dict[tuple[int, str, str], SellflowError]:
@@ -128,10 +129,10 @@ class DeliveryStore:
     async def _insert(self, batch: Sequence[Delivery]) -> int:
         await self._learn_shops(batch)
         announce = time.monotonic() - self._announced_at > ANNOUNCE_INTERVAL
-        routed = [delivery.topic in self._routed for delivery in batch]
         row = await self._pool.fetchrow(
             _STORE,
-            [d.app_id for d in batch],
+            # Ids go as text: for each number, the driver first finds out at length that it is no array itself.
+            [str(d.app_id) for d in batch],
             [d.shop_domain for d in batch],
             [d.webhook_id for d in batch],
             [self._shops.get((d.app_id, d.shop_domain)) for d in batch],
@@ -139,7 +140,7 @@ class DeliveryStore:
             [d.key for d in batch],
             [d.triggered_at for d in batch],
             [d.payload for d in batch],
-            routed,
+            self._routed_topics,
             WAKE_UP_CHANNEL,
             announce,
         )
@@ -163,7 +164,7 @@ class DeliveryStore:
                 unknown.setdefault(delivery.app_id, set()).add(delivery.shop_domain)
         for app_id, domains in unknown.items():
             found = await shop_ids(self._pool, app_id, sorted(domains))
-            self._shops |= {(app_id, domain): shop_id for domain, shop_id in found.items()}
+            self._shops |= {(app_id, domain): str(shop_id) for domain, shop_id in found.items()}
 
 
 def _is_about_data(error: Exception) -> bool:
