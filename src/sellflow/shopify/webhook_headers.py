@@ -8,14 +8,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 from sellflow.errors import SellflowError
 
-EVENTS = b"shopify-"
-WEBHOOKS = b"x-shopify-"
+
+class _Names(NamedTuple):
+    """The header names of one family."""
+
+    signature: bytes
+    topic: bytes
+    shop_domain: bytes
+    webhook_id: bytes
+    triggered_at: bytes
+
+
+def _names(prefix: bytes) -> _Names:
+    parts = (b"hmac-sha256", b"topic", b"shop-domain", b"webhook-id", b"triggered-at")
+    return _Names(*(prefix + part for part in parts))
+
+
+EVENTS = _names(b"shopify-")
+WEBHOOKS = _names(b"x-shopify-")
 
 SHOP_DOMAIN = re.compile(rb"[a-z0-9][a-z0-9-]{0,99}\.myshopify\.com")
 TOPIC = re.compile(rb"[a-z0-9_]+(/[a-z0-9_]+){0,3}")
@@ -29,8 +45,7 @@ class MalformedHeadersError(SellflowError):
     code = "webhook.malformed_headers"
 
 
-@dataclass(frozen=True, slots=True)
-class WebhookHeaders:
+class WebhookHeaders(NamedTuple):
     """What the headers of a delivery claim."""
 
     topic: str
@@ -48,31 +63,29 @@ def read_webhook_headers(headers: Mapping[bytes, bytes]) -> WebhookHeaders:
     MalformedHeadersError
         Naming every header that is missing or malformed.
     """
-    family = EVENTS if EVENTS + b"hmac-sha256" in headers else WEBHOOKS
-    signature = headers.get(family + b"hmac-sha256", b"")
-    topic = _read_topic(headers.get(family + b"topic", b""))
-    shop_domain = _read_shop_domain(headers.get(family + b"shop-domain", b""))
-    webhook_id = headers.get(family + b"webhook-id", b"").strip()
-    if not (signature and topic and shop_domain and WEBHOOK_ID.fullmatch(webhook_id)):
-        raise MalformedHeadersError("; ".join(_faults(headers, family, topic, shop_domain)))
-    return WebhookHeaders(
-        topic,
-        shop_domain,
-        webhook_id.decode("ascii"),
-        signature.decode("latin-1"),
-        _moment(headers.get(family + b"triggered-at")),
-    )
+    names = EVENTS if EVENTS.signature in headers else WEBHOOKS
+    signature = headers.get(names.signature, b"")
+    topic = _read_topic(headers.get(names.topic, b""))
+    shop_domain = _read_shop_domain(headers.get(names.shop_domain, b""))
+    webhook_id = headers.get(names.webhook_id, b"").strip()
+    has_id = WEBHOOK_ID.fullmatch(webhook_id) is not None
+    if not (signature and topic and shop_domain and has_id):
+        valid = {
+            names.signature: bool(signature),
+            names.topic: bool(topic),
+            names.shop_domain: bool(shop_domain),
+            names.webhook_id: has_id,
+        }
+        raise MalformedHeadersError("; ".join(_faults(headers, valid)))
+    moment = _moment(headers.get(names.triggered_at))
+    return WebhookHeaders(topic, shop_domain, webhook_id.decode("ascii"), signature.decode("latin-1"), moment)
 
 
-def _faults(headers: Mapping[bytes, bytes], family: bytes, topic: str, shop_domain: str) -> Iterator[str]:
-    """Name every header that is missing or malformed."""
-    valid = {b"hmac-sha256": True, b"topic": bool(topic), b"shop-domain": bool(shop_domain), b"webhook-id": False}
+def _faults(headers: Mapping[bytes, bytes], valid: Mapping[bytes, bool]) -> Iterator[str]:
+    """Say of each header that is not valid whether it is missing or malformed."""
     for name, is_valid in valid.items():
-        value = headers.get(family + name, b"").strip()
-        if not value:
-            yield f"{(family + name).decode()} is missing"
-        elif not is_valid and not (name == b"webhook-id" and WEBHOOK_ID.fullmatch(value)):
-            yield f"{(family + name).decode()} is malformed"
+        if not is_valid:
+            yield f"{name.decode()} is {'malformed' if headers.get(name, b'').strip() else 'missing'}"
 
 
 # A shop sends the same few topics under the same domain, thousands of times.

@@ -26,7 +26,7 @@ _STORE = """
 WITH incoming AS (
     SELECT * FROM unnest(
         $1::text[]::integer[], $2::text[], $3::text[], $4::text[]::bigint[], $5::text[], $6::text[],
-        $7::timestamptz[], $8::bytea[]
+        $7::text[]::timestamptz[], $8::bytea[]
     ) AS i (app_id, shop_domain, webhook_id, shop_id, topic, key, triggered_at, payload)
 ), fresh AS (
     INSERT INTO receipts (app_id, shop_domain, webhook_id)
@@ -83,7 +83,8 @@ class DeliveryStore:
         self._declared = frozenset(registry.topics)
         self._shops: dict[tuple[int, str], str] = {}
         self._routed = frozenset(topic for topic in registry.topics if registry.queues_of(topic))
-        self._routed_topics = sorted(self._routed)
+        # pgmq routes: a queue of somebody else's may be bound to a topic that none of ours wants.
+        self._declared_topics = sorted(registry.topics)
         self._announced_at = 0.0
 
     async def store(self, deliveries: Sequence[Delivery]) -> dict[tuple[int, str, str], SellflowError]:
@@ -131,16 +132,16 @@ class DeliveryStore:
         announce = time.monotonic() - self._announced_at > ANNOUNCE_INTERVAL
         row = await self._pool.fetchrow(
             _STORE,
-            # Ids go as text: for each number, the driver first finds out at length that it is no array itself.
+            # Numbers and times go as text: of each, the driver would first find out that it is no array itself.
             [str(d.app_id) for d in batch],
             [d.shop_domain for d in batch],
             [d.webhook_id for d in batch],
             [self._shops.get((d.app_id, d.shop_domain)) for d in batch],
             [d.topic for d in batch],
             [d.key for d in batch],
-            [d.triggered_at for d in batch],
+            [d.triggered_at and d.triggered_at.isoformat() for d in batch],
             [d.payload for d in batch],
-            self._routed_topics,
+            self._declared_topics,
             WAKE_UP_CHANNEL,
             announce,
         )
