@@ -128,7 +128,6 @@ class _Server(uvicorn.Server):
 
 def web(database: Database, listener: socket.socket) -> Serve:
     """Return the web role: webhooks, mobile API, status page."""
-
     from sellflow.app import WebApplication  # noqa: PLC0415 - FastAPI is the web role's alone
 
     async def serve(stop: asyncio.Event) -> None:

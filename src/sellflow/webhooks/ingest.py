@@ -30,11 +30,12 @@ PATH = "/webhooks/shopify/"
 LARGE_BODY = 262_144
 RETRY_AFTER = ("retry-after", "5")
 
-answered_total = Counter(
-    "sellflow_webhooks_answered_total", "Deliveries by the status they were answered with.", ["status"]
+refused_total = Counter(
+    "sellflow_webhooks_refused_total",
+    "Deliveries that were not stored, by the status they were answered with.",
+    ["status"],
 )
 
-accepted = answered_total.labels("200")
 
 Scope = dict[str, Any]
 
@@ -62,10 +63,9 @@ class WebhookIngest:
         except ClientGoneError:
             return
         except Problem as problem:
-            answered_total.labels(str(problem.status)).inc()
+            refused_total.labels(str(problem.status)).inc()
             await problem.response()(scope, receive, send)
             return
-        accepted.inc()
         await send(_ACCEPTED_START)
         await send(_ACCEPTED_BODY)
 
