@@ -82,7 +82,7 @@ def reachable_folder(wanted: Path, user: ServerUser) -> Path:
     """Return `wanted`, or its stand-in below /var/lib/sellflow when `user` could not get to it."""
     if not user.switch or is_reachable(wanted, user):
         return wanted
-    name = f"{wanted.parent.name or 'data'}-{sha256(str(wanted).encode()).hexdigest()[:12]}"
+    name = f"{wanted.name}-{sha256(str(wanted).encode()).hexdigest()[:12]}"
     return SHARED_STATE / name
 
 
@@ -102,7 +102,8 @@ def reachable_binaries(installed: Path, user: ServerUser) -> Path:
     """
     root, package = installed.parent, installed.parent.parent
     libraries = package.with_name(f"{package.name}.libs")
-    needed = [installed / "postgres", root / "lib", root / "share", *([libraries] if libraries.is_dir() else [])]
+    # A distribution's own Postgres keeps `share` elsewhere, and in reach.
+    needed = [path for path in (installed / "postgres", root / "lib", root / "share", libraries) if path.exists()]
     if not user.switch or all(is_reachable(path, user) and _is_world_readable(path) for path in needed):
         return installed
     version = sha256(f"{root}:{(installed / 'postgres').stat().st_mtime_ns}".encode()).hexdigest()[:12]
