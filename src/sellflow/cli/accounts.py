@@ -13,7 +13,7 @@ from rich.table import Table
 from sellflow.cli.opening import as_owner, start
 from sellflow.errors import ConfigurationError
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 apps = typer.Typer(
     help="Shopify apps: a client id, its secrets, and the path its webhooks are sent to.",

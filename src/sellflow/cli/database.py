@@ -12,7 +12,7 @@ from rich.console import Console
 from sellflow.cli.opening import start
 from sellflow.postgres.opening import open_database, prepare
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 def register(app: typer.Typer) -> None:

@@ -24,7 +24,7 @@ from sellflow.postgres.database import Database, Login
 from sellflow.postgres.opening import open_database, prepare
 from sellflow.settings import Settings
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 READY_TIMEOUT = 30.0
 
 
@@ -155,6 +155,8 @@ async def _welcome(settings: Settings) -> int:
 
 def _show(settings: Settings, database: Database, customer_id: int | None, seconds: float) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     table.add_row("[bold]Status page[/]", f"{settings.web_url}/")
     table.add_row("[bold]Mobile API[/]", f"{settings.web_url}/v1/loyalty   [dim]OpenAPI: /openapi.json[/]")
     if customer_id:
