@@ -86,9 +86,9 @@ async def _with_two_shops(database: Database) -> tuple[Tenant, Tenant]:
     return tenant, other
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # not the module's: its tests may be handed out to a process in several goes
 def filled(server_url: str, folder: Path) -> tuple[Database, Tenant, Tenant]:
-    """Make one database for the module, with rows of two shops in every tenant table; tests at most add to them."""
+    """Make one database for these tests, with rows of two shops in every tenant table; tests at most add to them."""
     asyncio.run(_clone(server_url, "row_security"))
     url = server_url.replace(f"/{DATABASE}?", "/row_security?")
     database = Database(url, url, load_settings(environment="test", data_dir=folder, database_owner=SUPERUSER))
