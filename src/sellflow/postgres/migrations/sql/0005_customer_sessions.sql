@@ -7,4 +7,5 @@ CREATE TABLE signing_keys (
     created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     retired_at  timestamptz
 );
-GRANT SELECT ON signing_keys TO sellflow_web;
+-- Web verifies; only the owner signs.
+GRANT SELECT (kid, public_key, created_at, retired_at) ON signing_keys TO sellflow_web;
