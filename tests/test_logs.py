@@ -21,6 +21,7 @@ from sellflow.queue.wakeups import WakeUps
 from sellflow.settings import Settings, load_settings
 from sellflow.shops.models import App
 from sellflow.shops.store import list_apps
+from tests.cli.commands import logging_undone
 from tests.conftest import SECRET, Tenant
 
 PLANTED = "a-planted-password"
@@ -32,13 +33,8 @@ FORMATS = ["console", "json"]
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
     """Undo what a test configures for the whole process."""
-    root = logging.getLogger()
-    level = root.level
-    yield
-    for handler in [each for each in root.handlers if type(each) is logging.StreamHandler]:
-        root.removeHandler(handler)
-    root.setLevel(level)
-    structlog.reset_defaults()
+    with logging_undone():
+        yield
 
 
 def configure(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from benchmarks.servers import ServerProcess, free_port, plain_environment
 HERE = Path(__file__).parent
 
 
-class HmacServer:
+class HmacServer(ABC):
     """What both have in common."""
 
     name: str
@@ -44,8 +45,9 @@ class HmacServer:
         if self._process is not None:
             self._process.stop()
 
+    @abstractmethod
     def _command(self, port: int) -> list[str]:
-        raise NotImplementedError
+        """Return the command that serves on `port`."""
 
 
 class HmacAsgi(HmacServer):

@@ -35,7 +35,6 @@ abandoned_total = Counter("sellflow_batches_abandoned_total", "Batches rolled ba
 COLLISIONS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
 LONGEST_PAUSE = 5.0
 
-Work = tuple[Claim, Event]
 Parsed = tuple[Claim, Event, Any]
 
 
