@@ -17,7 +17,7 @@ import pytest
 
 from sellflow.loyalty.models import Rounding
 from sellflow.loyalty.store import set_spend_rule
-from sellflow.postgres.database import Database, Login, Pool, SessionConnection
+from sellflow.postgres.database import Database, Login, Pool, SessionConnection, close_pool
 from sellflow.postgres.embedded import DATABASE, SUPERUSER, EmbeddedPostgres
 from sellflow.postgres.opening import prepare
 from sellflow.queue.topics import Registry
@@ -111,21 +111,21 @@ async def owner(database: Database) -> AsyncIterator[SessionConnection]:
 async def worker_pool(database: Database) -> AsyncIterator[Pool]:
     pool = await database.pool(Login.WORKER, purpose="test worker", size=4)
     yield pool
-    await pool.close()
+    await close_pool(pool)
 
 
 @pytest.fixture
 async def web_pool(database: Database) -> AsyncIterator[Pool]:
     pool = await database.pool(Login.WEB, purpose="test web", size=4)
     yield pool
-    await pool.close()
+    await close_pool(pool)
 
 
 @pytest.fixture
 async def ingest_pool(database: Database) -> AsyncIterator[Pool]:
     pool = await database.pool(Login.INGEST, purpose="test ingest", size=4)
     yield pool
-    await pool.close()
+    await close_pool(pool)
 
 
 @pytest.fixture

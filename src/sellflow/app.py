@@ -16,7 +16,7 @@ from sellflow.edge.customer_tokens import TokenVerifier
 from sellflow.edge.problems import ProblemDetails, answer_with_problems
 from sellflow.errors import DatabaseUnavailableError
 from sellflow.loyalty import mobile_api
-from sellflow.postgres.database import UNAVAILABLE, Database, Login, Pool
+from sellflow.postgres.database import UNAVAILABLE, Database, Login, Pool, close_pool
 from sellflow.queue.topics import Registry
 from sellflow.shops.directory import AppDirectory
 from sellflow.status import page
@@ -86,7 +86,7 @@ class WebApplication:
             yield
         finally:
             await group_commit.stop()
-            await asyncio.gather(web_pool.close(), ingest_pool.close())
+            await asyncio.gather(close_pool(web_pool), close_pool(ingest_pool))
 
 
 def _api(lifespan: Any) -> FastAPI:  # noqa: ANN401 - FastAPI's own type is private

@@ -15,7 +15,7 @@ import uvicorn
 from sellflow.edge.customer_tokens import ensure_signing_key
 from sellflow.errors import ConfigurationError, PortTakenError
 from sellflow.loyalty import handlers as loyalty
-from sellflow.postgres.database import Database, Login, SessionConnection
+from sellflow.postgres.database import Database, Login, SessionConnection, close_pool
 from sellflow.postgres.opening import Prepare, check_revision
 from sellflow.queue.consumer import Consumer
 from sellflow.queue.event_log import adopt
@@ -180,7 +180,7 @@ def worker(database: Database, queues: Sequence[str] = ()) -> Serve:
         await _drain(tasks, settings.worker_grace)
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
-        await asyncio.wait_for(pool.close(), timeout=5)
+        await close_pool(pool)
 
     return serve
 

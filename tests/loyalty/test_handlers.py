@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sellflow.loyalty.models import Rounding
 from sellflow.loyalty.store import set_spend_rule
-from sellflow.postgres.database import Database, Login
+from sellflow.postgres.database import Database, Login, close_pool
 from tests.conftest import Tenant
 from tests.loyalty.conftest import News, Store
 from tests.loyalty.orders import at, cents, order, refund
@@ -271,7 +271,7 @@ async def test_two_workers_on_the_same_orders_never_post_twice(
 
     pools = [await database.pool(Login.WORKER, purpose=f"test {number}", size=2) for number in (1, 2)]
     await asyncio.gather(*(store.work(batch_size=7, pool=pool) for pool in pools))
-    await asyncio.gather(*(pool.close() for pool in pools))
+    await asyncio.gather(*(close_pool(pool) for pool in pools))
 
     for history in told:
         assert sum(points for *_, points in await store.postings(history.order_id)) == history.points()

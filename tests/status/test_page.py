@@ -88,8 +88,8 @@ async def next_fragment(lines: object) -> str:
         if line.startswith("data:"):
             data.append(line.removeprefix("data:"))
         elif not line and data:
-            break
-    return "\n".join(data)
+            return "\n".join(data)
+    raise AssertionError("the stream ended before its next event")
 
 
 async def test_the_stream_sends_the_state_at_once_and_again_when_it_has_changed(development: Database) -> None:

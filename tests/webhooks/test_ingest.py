@@ -352,6 +352,14 @@ async def test_while_the_database_hangs_a_delivery_is_sent_back_in_time(
         assert (await shopify.deliver(order_body(3))).status_code == 200
 
 
+async def test_a_process_ends_although_its_database_hangs(database: Database, tenant: Tenant, tmp_path: Path) -> None:
+    hurried = with_settings(database, webhook_deadline=0.2)
+    async with relayed(hurried, tmp_path) as (distant, relay), asyncio.timeout(20), serving(distant) as client:
+        assert (await Shopify(client).deliver(order_body(1))).status_code == 200
+        relay.passing.clear()
+        assert (await Shopify(client).deliver(order_body(2))).status_code == 503
+
+
 async def test_a_process_that_never_saw_its_database_sends_deliveries_back(
     database: Database, owner: SessionConnection, tenant: Tenant, tmp_path: Path
 ) -> None:

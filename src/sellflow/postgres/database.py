@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
@@ -116,3 +117,13 @@ class Database:
 
 async def _nothing_to_reset(_: object) -> None:
     """Skip the driver's reset on release: settings are only ever made for one transaction (SET LOCAL)."""
+
+
+async def close_pool(pool: Pool, *, within: float = 5.0) -> None:
+    """Close a pool and cut what does not come back in time: the driver waits for a stuck connection without end."""
+    try:
+        async with asyncio.timeout(within):
+            await pool.close()
+    except UNAVAILABLE as error:
+        log.warning("postgres.connections_cut", error=repr(error), within=within)
+        pool.terminate()
