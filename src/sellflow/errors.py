@@ -44,6 +44,16 @@ class PermanentError(SellflowError):
     code = "handler.permanent"
 
 
+class TryLaterError(SellflowError):
+    """The other side asked to be left alone for some `seconds`."""
+
+    code = "handler.try_later"
+
+    def __init__(self, message: str, *, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 class InvalidPayloadError(PermanentError):
     """An event's payload is not what its topic promises."""
 

@@ -9,6 +9,7 @@ import pytest
 
 from sellflow.errors import InvalidPayloadError, PermanentError
 from sellflow.postgres.database import Connection, Database, Pool, SessionConnection
+from sellflow.queue.claims import Claim, claim
 from sellflow.queue.consumer import Consumer
 from sellflow.queue.event_log import emit
 from sellflow.queue.setup import prepare_queues
@@ -103,6 +104,11 @@ class Laboratory:
         """Store an event and a message for each word, one after the other."""
         for word in words:
             await emit(self.owner, self.registry, [EmittedEvent(self.tenant.shop_id, topic, word, word.encode())])
+
+    async def claim(self, quantity: int = 10, *, queue: str = "lab") -> list[Claim]:
+        """Claim as a worker does, and do nothing about it."""
+        found = await claim(self.pool, queue, visibility_timeout=30, quantity=quantity, after_shop=0)
+        return found.claims
 
     async def effects(self) -> list[str]:
         """What handlers wrote and committed."""

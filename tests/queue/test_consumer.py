@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 
 from sellflow.postgres.transactions import batch_transaction
-from sellflow.queue.claims import claim, hand_back, take
+from sellflow.queue.claims import hand_back, take
 from sellflow.queue.consumer import Consumer
 from sellflow.queue.event_log import adopt
 from sellflow.queue.topics import Registry
@@ -40,10 +40,10 @@ async def test_a_consumer_claims_no_more_than_a_batch(lab: Laboratory) -> None:
 
 async def test_an_expired_claim_acknowledges_nothing(lab: Laboratory) -> None:
     await lab.put("a", "b")
-    slow = await claim(lab.pool, "lab", visibility_timeout=30, quantity=10)
-    assert await claim(lab.pool, "lab", visibility_timeout=30, quantity=10) == []
+    slow = await lab.claim()
+    assert await lab.claim() == []
     await lab.let_claims_expire()
-    fast = await claim(lab.pool, "lab", visibility_timeout=30, quantity=10)
+    fast = await lab.claim()
     assert [each.msg_id for each in fast] == [each.msg_id for each in slow]
 
     async with lab.pool.acquire() as connection, batch_transaction(connection, [lab.tenant.shop_id]):
@@ -57,7 +57,7 @@ async def test_an_expired_claim_acknowledges_nothing(lab: Laboratory) -> None:
 
 async def test_two_consumers_that_take_the_same_claims_at_once_share_nothing(lab: Laboratory) -> None:
     await lab.put(*"abcdefgh")
-    claims = await claim(lab.pool, "lab", visibility_timeout=30, quantity=10)
+    claims = await lab.claim()
 
     async def take_in(order: int) -> list[bytes]:
         async with lab.pool.acquire() as connection, batch_transaction(connection, [lab.tenant.shop_id]):
@@ -69,13 +69,13 @@ async def test_two_consumers_that_take_the_same_claims_at_once_share_nothing(lab
 
 async def test_handing_back_frees_only_claims_that_are_still_ours(lab: Laboratory) -> None:
     await lab.put("a")
-    stale = await claim(lab.pool, "lab", visibility_timeout=30, quantity=10)
+    stale = await lab.claim()
     await lab.let_claims_expire()
-    current = await claim(lab.pool, "lab", visibility_timeout=30, quantity=10)
+    current = await lab.claim()
     await hand_back(lab.pool, "lab", stale)
-    assert await claim(lab.pool, "lab", visibility_timeout=30, quantity=10) == []
+    assert await lab.claim() == []
     await hand_back(lab.pool, "lab", current)
-    assert len(await claim(lab.pool, "lab", visibility_timeout=30, quantity=10)) == 1
+    assert len(await lab.claim()) == 1
 
 
 async def test_a_handler_that_fails_after_writing_leaves_nothing_behind(lab: Laboratory) -> None:
@@ -177,7 +177,7 @@ async def test_after_its_last_attempt_a_message_is_a_dead_letter_with_its_histor
 async def test_a_message_that_was_claimed_again_and_again_and_never_finished_is_a_dead_letter(lab: Laboratory) -> None:
     await lab.put("kills its worker")
     for _ in range(3):
-        assert len(await claim(lab.pool, "lab", visibility_timeout=30, quantity=1)) == 1
+        assert len(await lab.claim(1)) == 1
         await lab.let_claims_expire()
     await lab.consumer().run_once()
     assert lab.batches == []

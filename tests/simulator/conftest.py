@@ -27,7 +27,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 @pytest.fixture
 def app() -> Starlette:
-    return create_app(total_seconds=0.5)
+    return create_app(total_seconds=5)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ async def savepoint(connection: Connection) -> AsyncIterator[None]:
     try:
         yield
     except BaseException:
-        if not _is_lost(connection):
+        if not is_lost(connection):
             await connection.execute(f"ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}")
         raise
     await connection.execute(f"RELEASE SAVEPOINT {name}")
@@ -49,13 +49,13 @@ async def _transaction(connection: Connection, setting: str, value: str) -> Asyn
     try:
         yield
     except BaseException:
-        if not _is_lost(connection):
+        if not is_lost(connection):
             await connection.execute("ROLLBACK")
         raise
     await connection.execute("COMMIT")
 
 
-def _is_lost(connection: Connection) -> bool:
+def is_lost(connection: Connection) -> bool:
     """Say whether there is no server to roll back on; the error that told so must not be replaced by another."""
     try:
         return connection.is_closed()

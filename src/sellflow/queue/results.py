@@ -1,4 +1,4 @@
-"""What became of messages: finished, parked for another attempt, or set aside as dead letters."""
+"""What became of messages: finished, parked for another attempt, held behind an elder one, or dead letters."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import orjson
+
 from sellflow.errors import SellflowError
 from sellflow.postgres.database import Connection
 from sellflow.queue.claims import Claim
-from sellflow.queue.topics import Event
+from sellflow.queue.parking import park
+from sellflow.queue.topics import DEAD_LETTER_TOPIC, EmittedEvent, Event
 
 LONGEST_ERROR = 2000
 LONGEST_TRACE = 16000
@@ -28,13 +31,17 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An event whose handler raised; tried again after `retry_in` seconds, or set aside when that is None."""
+    """An event whose handler raised; tried again after `retry_in` seconds, or set aside when that is None.
+
+    `blocks` says that later messages of its key wait until somebody has looked at the dead letter.
+    """
 
     event: Event
     claim: Claim
     handler: str
     error: Exception
     retry_in: float | None
+    blocks: bool = False
 
     @property
     def attempt(self) -> int:
@@ -57,27 +64,59 @@ class Failed:
         return "".join(traceback.format_exception(self.error)).replace("\x00", "\\0")[-LONGEST_TRACE:]
 
 
-async def record_done(connection: Connection, queue: str, done: Sequence[Done]) -> None:
-    """Write down what was finished, for `sellflow explain` and the audit."""
-    if done:
-        await _record_outcomes(
-            connection,
-            queue,
-            "done",
-            [(d.event, d.handler, d.detail, d.claim.failures + 1) for d in done],
-        )
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """An event that was not tried, since an elder one of its key failed in the same batch.
+
+    `has_leader` says that the elder one is still to come, so that this one waits behind it; otherwise it comes back
+    at once.
+    """
+
+    event: Event
+    claim: Claim
+    has_leader: bool
 
 
-async def record_failed(connection: Connection, queue: str, failed: Sequence[Failed]) -> None:
-    """Write down each failed attempt, park what is tried again and set the rest aside."""
+Result = Done | Failed | Withheld
+
+
+async def record(connection: Connection, queue: str, results: Sequence[Result]) -> list[EmittedEvent]:
+    """Write down what became of a batch, in its transaction; return what is to be told of its dead letters."""
+    done = [each for each in results if isinstance(each, Done)]
+    failed = [each for each in results if isinstance(each, Failed)]
+    dead = [each for each in failed if each.retry_in is None]
+    await _record_outcomes(
+        connection, queue, "done", [(d.event, d.handler, d.detail, d.claim.failures + 1) for d in done]
+    )
+    await _record_attempts(connection, queue, failed)
+    retried = [(f.claim, f.attempt, f.retry_in) for f in failed if f.retry_in is not None]
+    withheld = [
+        (each.claim, each.claim.failures, None if each.has_leader else 0.0)
+        for each in results
+        if isinstance(each, Withheld)
+    ]
+    await park(connection, queue, [*retried, *withheld])
+    return await _set_aside(connection, queue, dead)
+
+
+def finished(results: Sequence[Result]) -> list[Claim]:
+    """Return the messages that no other of their key has to wait for any more."""
+    return [
+        each.claim
+        for each in results
+        if isinstance(each, Done) or (isinstance(each, Failed) and each.retry_in is None and not each.blocks)
+    ]
+
+
+async def _record_attempts(connection: Connection, queue: str, failed: Sequence[Failed]) -> None:
     if not failed:
         return
     now = datetime.now(UTC)
     await connection.executemany(
         """
         INSERT INTO failed_attempts
-            (shop_id, day, event_id, queue, attempt, handler, error_code, error_class, error_message, retry_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+            (shop_id, day, event_id, queue, replay, attempt, handler, error_code, error_class, error_message, retry_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
         ON CONFLICT DO NOTHING
         """,
         [
@@ -86,75 +125,92 @@ async def record_failed(connection: Connection, queue: str, failed: Sequence[Fai
                 f.event.day,
                 f.event.event_id,
                 queue,
+                f.claim.replay,
                 f.attempt,
                 f.handler,
                 f.code,
                 type(f.error).__name__,
                 f.message,
-                _after(now, f.retry_in),
+                None if f.retry_in is None else now + timedelta(seconds=f.retry_in),
             )
             for f in failed
         ],
     )
-    await _park(connection, queue, [(f, f.retry_in) for f in failed if f.retry_in is not None])
-    await _set_aside(connection, queue, [f for f in failed if f.retry_in is None])
 
 
-def _after(now: datetime, seconds: float | None) -> datetime | None:
-    return None if seconds is None else now + timedelta(seconds=seconds)
-
-
-async def _park(connection: Connection, queue: str, failed: Sequence[tuple[Failed, float]]) -> None:
-    if failed:
-        await connection.executemany(
-            """
-            INSERT INTO parked_messages (queue, message, failures, due_at)
-            VALUES ($1, event_reference($2, $3, $4, $5), $6, clock_timestamp() + make_interval(secs => $7))
-            """,
-            [
-                (queue, f.event.day, f.event.event_id, f.event.shop_id, f.event.key, f.attempt, retry_in)
-                for f, retry_in in failed
-            ],
-        )
-
-
-async def _set_aside(connection: Connection, queue: str, failed: Sequence[Failed]) -> None:
-    if not failed:
-        return
-    await connection.executemany(
+async def _set_aside(connection: Connection, queue: str, dead: Sequence[Failed]) -> list[EmittedEvent]:
+    """Write dead letters; one that was replayed and failed again is the same dead letter."""
+    if not dead:
+        return []
+    rows = await connection.fetch(
         """
         INSERT INTO dead_letters
-            (shop_id, queue, topic, day, event_id, key, handler, attempts,
-             error_code, error_class, error_message, stack_trace)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+            (shop_id, queue, msg_id, topic, day, event_id, key, handler, attempts, error_code, error_class,
+             error_message, stack_trace, blocks_key, replays, first_failed_at)
+        SELECT shop_id, $1, msg_id, topic, day, event_id, key, handler, attempts, error_code, error_class,
+               error_message, stack_trace, blocks, replay,
+               COALESCE((
+                   SELECT min(a.failed_at) FROM failed_attempts a
+                   WHERE a.shop_id = d.shop_id AND a.day = d.day AND a.event_id = d.event_id AND a.queue = $1
+               ), clock_timestamp())
+        FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::date[], $6::bigint[], $7::text[], $8::text[],
+                    $9::integer[], $10::text[], $11::text[], $12::text[], $13::text[], $14::boolean[], $15::integer[])
+            AS d (shop_id, msg_id, topic, day, event_id, key, handler, attempts, error_code, error_class,
+                  error_message, stack_trace, blocks, replay)
         ON CONFLICT (shop_id, queue, day, event_id) DO UPDATE
-        SET attempts = EXCLUDED.attempts, error_code = EXCLUDED.error_code, error_class = EXCLUDED.error_class,
-            error_message = EXCLUDED.error_message, stack_trace = EXCLUDED.stack_trace, failed_at = EXCLUDED.failed_at
+        SET msg_id = EXCLUDED.msg_id, handler = EXCLUDED.handler, attempts = EXCLUDED.attempts,
+            error_code = EXCLUDED.error_code, error_class = EXCLUDED.error_class,
+            error_message = EXCLUDED.error_message, stack_trace = EXCLUDED.stack_trace,
+            blocks_key = EXCLUDED.blocks_key, replays = EXCLUDED.replays, failed_at = EXCLUDED.failed_at,
+            state = 'waiting', resolved_at = NULL
+        RETURNING dead_letter_id, event_id, first_failed_at, failed_at
         """,
-        [
-            (
-                f.event.shop_id,
-                queue,
-                f.event.topic,
-                f.event.day,
-                f.event.event_id,
-                f.event.key,
-                f.handler,
-                f.attempt,
-                f.code,
-                type(f.error).__name__,
-                f.message,
-                f.trace,
-            )
-            for f in failed
-        ],
+        queue,
+        [f.event.shop_id for f in dead],
+        [f.claim.msg_id for f in dead],
+        [f.event.topic for f in dead],
+        [f.event.day for f in dead],
+        [f.event.event_id for f in dead],
+        [f.claim.key for f in dead],
+        [f.handler for f in dead],
+        [f.attempt for f in dead],
+        [f.code for f in dead],
+        [type(f.error).__name__ for f in dead],
+        [f.message for f in dead],
+        [f.trace for f in dead],
+        [f.blocks for f in dead],
+        [f.claim.replay for f in dead],
     )
-    await _record_outcomes(connection, queue, "dead", [(f.event, f.handler, f.message, f.attempt) for f in failed])
+    await _record_outcomes(connection, queue, "dead", [(f.event, f.handler, f.message, f.attempt) for f in dead])
+    written = {row["event_id"]: dict(row) for row in rows}
+    return [_announcement(queue, each, written[each.event.event_id]) for each in dead]
+
+
+def _announcement(queue: str, failed: Failed, row: dict[str, object]) -> EmittedEvent:
+    payload = {
+        "dead_letter_id": row["dead_letter_id"],
+        "queue": queue,
+        "topic": failed.event.topic,
+        "handler": failed.handler,
+        "error_code": failed.code,
+        "error_message": failed.message,
+        "attempts": failed.attempt,
+        "shop_id": failed.event.shop_id,
+        "day": failed.event.day,
+        "event_id": failed.event.event_id,
+        "key": failed.claim.key,
+        "first_failed_at": row["first_failed_at"],
+        "last_failed_at": row["failed_at"],
+    }
+    key = f"dead_letter:{row['dead_letter_id']}"
+    return EmittedEvent(failed.event.shop_id, DEAD_LETTER_TOPIC, key, orjson.dumps(payload))
 
 
 async def _record_outcomes(
     connection: Connection, queue: str, outcome: str, rows: Sequence[tuple[Event, str, str, int]]
 ) -> None:
+    if not rows:
+        return
     await connection.execute(
         """
         INSERT INTO outcomes (day, event_id, shop_id, queue, outcome, handler, detail, attempts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sellflow.errors import PermanentError
+from sellflow.errors import PermanentError, TryLaterError
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,12 @@ class RetryPolicy:
         """Return the seconds until the next attempt, or None when there is none.
 
         Capped exponential backoff with full jitter: `chance`, between 0 and 1, is drawn by the caller. Many
-        messages that failed together thus come back spread out, not together.
+        messages that failed together thus come back spread out, not together. What the other side asked for
+        (TryLaterError) is waited besides, as far as the cap allows.
         """
         if isinstance(error, PermanentError) or failures >= self.attempts:
             return None
         # 2**64 is beyond any cap, and keeps the power from overflowing a float.
-        return float(chance * min(self.cap, self.base * 2 ** min(failures, 64)))
+        backoff = float(chance * min(self.cap, self.base * 2 ** min(failures, 64)))
+        asked = error.seconds if isinstance(error, TryLaterError) else 0.0
+        return max(backoff, min(asked, self.cap))

@@ -19,7 +19,7 @@ async def prepare_queues(connection: SessionConnection, registry: Registry, *, d
             known = await connection.fetchval("SELECT true FROM pgmq.meta WHERE queue_name = $1", subscription.queue)
             if not known:
                 await connection.execute("SELECT pgmq.create($1)", subscription.queue)
-            await connection.execute("CALL grant_queue($1)", subscription.queue)
+            await connection.execute("CALL prepare_queue($1)", subscription.queue)
             patterns = sorted({pattern for handler in subscription.handlers for pattern in handler.patterns})
             for pattern in patterns:
                 await connection.execute("SELECT pgmq.bind_topic($1, $2)", pattern, subscription.queue)

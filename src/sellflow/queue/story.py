@@ -82,7 +82,10 @@ async def messages_of(connection: SessionConnection, event_ids: list[int]) -> li
     """Return the messages of events that are waiting, claimed or parked; reads through the queues."""
     rows = await connection.fetch(
         """
-        SELECT (message ->> 'event_id')::bigint AS event_id, queue, 'waits for its next attempt' AS state, due_at
+        SELECT (message ->> 'event_id')::bigint AS event_id, queue,
+               CASE WHEN due_at IS NULL THEN 'waits behind an elder message' ELSE 'waits for its next attempt' END
+                   AS state,
+               COALESCE(due_at, parked_at) AS due_at
         FROM parked_messages WHERE (message ->> 'event_id')::bigint = ANY ($1::bigint[])
         """,
         event_ids,

@@ -7,10 +7,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from sellflow.errors import ConfigurationError, UndeclaredTopicError
-from sellflow.postgres.database import Connection
+from sellflow.postgres.database import Connection, Pool
+from sellflow.queue.retries import RetryPolicy
+
+#: Emitted by the queue itself, for whoever subscribes to it.
+DEAD_LETTER_TOPIC = "queue.dead_letter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,25 +60,45 @@ Parse = Callable[[Event], Any]
 #: Applies a batch of (event, parsed) pairs with set-based SQL inside the given transaction. Returns, by event
 #: id, one sentence on what it did: `sellflow explain` shows it.
 Apply = Callable[[Connection, Sequence[tuple[Event, Any]], Outbox], Awaitable[Mapping[int, str]]]
+#: Does what one event asks of the outside world, outside any transaction and at least once, several events at a
+#: time but those of one key one after the other. `apply` gets (event, (parsed, what this returned)).
+Call = Callable[[Pool, Event, Any], Awaitable[Any]]
 
 
 @dataclass(frozen=True)
 class Handler:
-    """What a queue does with the topics that match `patterns` (pgmq's: * one word, # any number)."""
+    """What a queue does with the topics that match `patterns` (pgmq's: * one word, # any number).
+
+    `retry` is the settings' policy where it is None. After a dead letter, later messages of the same shop and key
+    `continue`, or `block` until somebody replays or discards it.
+    """
 
     name: str
     patterns: tuple[str, ...]
     parse: Parse
     apply: Apply
+    call: Call | None = None
+    retry: RetryPolicy | None = None
+    after_dead_letter: Literal["continue", "block"] = "continue"
 
 
 @dataclass(frozen=True)
 class Subscription:
-    """A domain's place in the stream: its queue, the topics it declares, and its handlers."""
+    """A domain's place in the stream: its queue, the topics it declares, and its handlers.
+
+    `announces` says whether its dead letters are events themselves: those of the queue that delivers such events
+    to the outside must not be, or one broken endpoint would be told of itself for ever.
+    """
 
     queue: str
     topics: Mapping[str, str]
     handlers: tuple[Handler, ...]
+    announces: bool = True
+
+    @property
+    def calls(self) -> bool:
+        """Whether any of its handlers works on the outside world."""
+        return any(handler.call for handler in self.handlers)
 
     def handler_for(self, topic: str) -> Handler | None:
         """Return the first handler whose patterns match `topic`."""
@@ -86,7 +110,7 @@ class Registry:
 
     def __init__(self, subscriptions: Iterable[Subscription]) -> None:
         self.subscriptions = {subscription.queue: subscription for subscription in subscriptions}
-        self.topics: dict[str, str] = {}
+        self.topics: dict[str, str] = {DEAD_LETTER_TOPIC: "a message was set aside after its last attempt"}
         for subscription in self.subscriptions.values():
             self.topics |= subscription.topics
         for subscription in self.subscriptions.values():

@@ -133,25 +133,33 @@ END
 $$;
 
 -- Failures -------------------------------------------------------------------------------------------------
--- Messages that wait for their next attempt. They leave their queue for it, because pgmq slows down fifty-fold
--- behind many invisible messages. A queue table: exempt from row-level security, holds references only.
+-- Messages that left their queue for a while, under the number that is their place in it: those that wait for
+-- their next attempt (pgmq slows down fifty-fold behind many invisible messages), and those that may not overtake
+-- an elder message of their key. A queue table: exempt from row-level security, holds references only.
 CREATE TABLE parked_messages (
-    parked_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     queue     text NOT NULL,
+    msg_id    bigint NOT NULL,
+    shop_id   bigint NOT NULL,
+    key       text NOT NULL,
     message   jsonb NOT NULL,
-    failures  integer NOT NULL,
-    due_at    timestamptz NOT NULL
+    headers   jsonb,
+    -- When it goes back; NULL while it waits behind an elder message.
+    due_at    timestamptz,
+    parked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (queue, msg_id)
 );
-CREATE INDEX parked_messages_due ON parked_messages (queue, due_at);
+CREATE INDEX parked_messages_due ON parked_messages (queue, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX parked_messages_key ON parked_messages (queue, shop_id, key, msg_id);
 GRANT SELECT, INSERT, UPDATE, DELETE ON parked_messages TO sellflow_worker;
 GRANT SELECT ON parked_messages TO sellflow_web;
 
--- One row for each failed attempt.
+-- One row for each failed attempt. A replay begins a new round of attempts.
 CREATE TABLE failed_attempts (
     shop_id       bigint NOT NULL,
     day           date NOT NULL,
     event_id      bigint NOT NULL,
     queue         text NOT NULL,
+    replay        integer NOT NULL,
     attempt       integer NOT NULL,
     handler       text NOT NULL,
     error_code    text NOT NULL,
@@ -159,7 +167,7 @@ CREATE TABLE failed_attempts (
     error_message text NOT NULL,
     failed_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     retry_at      timestamptz,
-    PRIMARY KEY (shop_id, day, event_id, queue, attempt)
+    PRIMARY KEY (shop_id, day, event_id, queue, replay, attempt)
 );
 CALL protect_tenant_table('failed_attempts');
 GRANT SELECT ON failed_attempts TO sellflow_web;
@@ -170,6 +178,7 @@ CREATE TABLE dead_letters (
     dead_letter_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     shop_id         bigint NOT NULL,
     queue           text NOT NULL,
+    msg_id          bigint NOT NULL,
     topic           text NOT NULL,
     day             date NOT NULL,
     event_id        bigint NOT NULL,
@@ -180,12 +189,31 @@ CREATE TABLE dead_letters (
     error_class     text NOT NULL,
     error_message   text NOT NULL,
     stack_trace     text NOT NULL,
+    first_failed_at timestamptz NOT NULL,
     failed_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- Whether later messages of its key wait until somebody replays or discards it.
+    blocks_key      boolean NOT NULL,
+    replays         integer NOT NULL DEFAULT 0,
+    state           text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'replayed', 'discarded')),
+    resolved_at     timestamptz,
     UNIQUE (shop_id, queue, day, event_id)
 );
+CREATE INDEX dead_letters_waiting ON dead_letters (queue, failed_at) WHERE state = 'waiting';
+CREATE INDEX dead_letters_blocking ON dead_letters (queue, shop_id, key, msg_id)
+    WHERE blocks_key AND state = 'waiting';
 CALL protect_tenant_table('dead_letters');
 GRANT SELECT ON dead_letters TO sellflow_web;
 GRANT SELECT, INSERT, UPDATE ON dead_letters TO sellflow_worker;
+
+-- Work that an operator stopped for a while: of one queue, of one shop, or of one shop in one queue. NULL is all.
+CREATE TABLE pauses (
+    queue     text,
+    shop_id   bigint,
+    reason    text NOT NULL,
+    paused_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    UNIQUE NULLS NOT DISTINCT (queue, shop_id)
+);
+GRANT SELECT ON pauses TO sellflow_worker, sellflow_web;
 
 -- Webhooks that came before their shop -----------------------------------------------------------------------
 -- Gives the waiting events of now known shops their shop id, and returns them so that they can be queued.
@@ -215,7 +243,7 @@ BEGIN
             FROM pg_class c WHERE c.oid = format('pgmq.%I', 'q_' || queue)::regclass;
         END IF;
         SELECT count(*) INTO parked FROM parked_messages p WHERE p.queue = queue_depths.queue;
-        SELECT count(*) INTO dead FROM dead_letters d WHERE d.queue = queue_depths.queue;
+        SELECT count(*) INTO dead FROM dead_letters d WHERE d.queue = queue_depths.queue AND d.state = 'waiting';
         RETURN NEXT;
     END LOOP;
 END
@@ -226,14 +254,149 @@ GRANT EXECUTE ON FUNCTION queue_depths TO sellflow_web, sellflow_worker;
 -- pgmq's own tables, exempt from row-level security by name: messages hold references, never data of a shop.
 GRANT SELECT ON pgmq.meta, pgmq.topic_bindings TO sellflow_worker, sellflow_ingest;
 
--- Lets the logins work with a queue that pgmq.create() made.
-CREATE PROCEDURE grant_queue(queue text)
+-- Claiming -------------------------------------------------------------------------------------------------
+-- Whose a message is, and what it is about. Empty for what somebody put there who knows no events.
+CREATE FUNCTION message_shop(message jsonb) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$ SELECT COALESCE((message ->> 'shop_id')::bigint, 0) $$;
+
+CREATE FUNCTION message_key(message jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$ SELECT COALESCE(message ->> 'key', '') $$;
+
+-- Whoever lets followers of a key go, or looks which keys are free, does it alone in its queue.
+CREATE FUNCTION lock_claims(queue text) RETURNS void
+LANGUAGE sql
+AS $$ SELECT pg_advisory_xact_lock(hashtext('sellflow.claims'), hashtext(queue)) $$;
+
+-- Prepares a queue that pgmq.create() made: grants, indexes, and its function claim_QUEUE(). Safe to run again.
+--
+-- claim_QUEUE(visibility_timeout, quantity, after_shop) goes round the shops, from the one after `after_shop` on,
+-- and takes of each the eldest messages whose key is free, so that a shop's first message waits for no other
+-- shop's backlog. A key is busy while a message of it is in flight; behind one that is parked or a dead letter that
+-- blocks, messages are moved out of the queue (returned with read_ct NULL), so that no claim meets them twice.
+-- Claims of one queue come one after the other: each sees what the others hold. `place` is the shop's in the round.
+CREATE PROCEDURE prepare_queue(queue text)
 LANGUAGE plpgsql
-AS $$
+AS $procedure$
+DECLARE
+    q text := 'q_' || queue;
 BEGIN
-    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON pgmq.%I TO sellflow_worker', 'q_' || queue);
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON pgmq.%I TO sellflow_worker', q);
     -- SELECT on the id alone: pgmq's send returns it.
-    EXECUTE format('GRANT INSERT, SELECT (msg_id) ON pgmq.%I TO sellflow_ingest', 'q_' || queue);
+    EXECUTE format('GRANT INSERT, SELECT (msg_id) ON pgmq.%I TO sellflow_ingest', q);
+    EXECUTE format(
+        'CREATE INDEX IF NOT EXISTS %I ON pgmq.%I (message_shop(message), msg_id)', q || '_shop', q
+    );
+    EXECUTE format(
+        'CREATE INDEX IF NOT EXISTS %I ON pgmq.%I (message_shop(message), message_key(message)) WHERE read_ct > 0',
+        q || '_in_flight', q
+    );
+    -- Nothing here reads by time, and each index costs every webhook.
+    EXECUTE format('DROP INDEX IF EXISTS pgmq.%I', q || '_vt_idx');
+    EXECUTE replace(replace($definition$
+CREATE OR REPLACE FUNCTION claim_{name}(visibility_timeout double precision, quantity integer, after_shop bigint)
+RETURNS TABLE (msg_id bigint, read_ct integer, message jsonb, headers jsonb, place bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
+-- The plan must not depend on when it was made: an empty queue looks best read from end to end.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET jit = off
+AS $function$
+#variable_conflict use_column
+BEGIN
+    -- A claim lost in a crash is made again, so nobody waits for the disk.
+    PERFORM set_config('synchronous_commit', 'off', true);
+    PERFORM lock_claims('{name}');
+    IF EXISTS (SELECT FROM pauses p WHERE (p.queue = '{name}' OR p.queue IS NULL) AND p.shop_id IS NULL) THEN
+        RETURN;
+    END IF;
+    RETURN QUERY
+    WITH RECURSIVE later AS (
+        (SELECT message_shop(q.message) AS shop, 1 AS place FROM {table} q
+         WHERE message_shop(q.message) > after_shop ORDER BY message_shop(q.message), q.msg_id LIMIT 1)
+        UNION ALL
+        SELECT n.shop, l.place + 1 FROM later l CROSS JOIN LATERAL (
+            SELECT message_shop(q.message) AS shop FROM {table} q
+            WHERE message_shop(q.message) > l.shop ORDER BY message_shop(q.message), q.msg_id LIMIT 1
+        ) n WHERE l.place < quantity
+    ), earlier AS (
+        (SELECT message_shop(q.message) AS shop, 1 AS place FROM {table} q
+         WHERE message_shop(q.message) <= after_shop ORDER BY message_shop(q.message), q.msg_id LIMIT 1)
+        UNION ALL
+        SELECT n.shop, e.place + 1 FROM earlier e CROSS JOIN LATERAL (
+            SELECT message_shop(q.message) AS shop FROM {table} q
+            WHERE message_shop(q.message) > e.shop AND message_shop(q.message) <= after_shop
+            ORDER BY message_shop(q.message), q.msg_id LIMIT 1
+        ) n WHERE e.place < quantity
+    ), round AS MATERIALIZED (
+        SELECT r.shop, row_number() OVER () AS place
+        FROM (SELECT shop FROM later UNION ALL SELECT shop FROM earlier LIMIT quantity) r
+        WHERE NOT EXISTS (
+            SELECT FROM pauses p WHERE p.shop_id = r.shop AND (p.queue = '{name}' OR p.queue IS NULL)
+        )
+    ), share AS (
+        -- Twice an equal share: shops with little leave room to those with more.
+        SELECT (2 * quantity + count(*) - 1) / GREATEST(count(*), 1) AS most FROM round
+    ), visible AS MATERIALIZED (
+        SELECT r.shop, r.place, m.msg_id, m.key, row_number() OVER (PARTITION BY r.shop ORDER BY m.msg_id) AS turn
+        FROM round r CROSS JOIN share s CROSS JOIN LATERAL (
+            SELECT q.msg_id, message_key(q.message) AS key
+            FROM {table} q
+            WHERE message_shop(q.message) = r.shop AND q.vt <= clock_timestamp() AND NOT (
+                message_key(q.message) <> '' AND EXISTS (
+                    SELECT FROM {table} h
+                    WHERE message_shop(h.message) = r.shop AND message_key(h.message) = message_key(q.message)
+                      AND h.read_ct > 0 AND h.vt > clock_timestamp()
+                )
+            )
+            ORDER BY message_shop(q.message), q.msg_id LIMIT s.most
+        ) m
+    ), chosen AS MATERIALIZED (
+        SELECT * FROM visible ORDER BY turn, place LIMIT quantity
+    ), locked AS MATERIALIZED (
+        SELECT c.msg_id, c.shop, c.place, c.key FROM chosen c JOIN {table} q ON q.msg_id = c.msg_id
+        ORDER BY q.msg_id FOR UPDATE OF q SKIP LOCKED
+    ), locked_elsewhere AS MATERIALIZED (
+        -- Claimed long ago, and only now being finished: its key is busy, although it could be seen.
+        SELECT msg_id, shop, key FROM chosen EXCEPT SELECT msg_id, shop, key FROM locked
+    ), free AS MATERIALIZED (
+        SELECT l.msg_id, l.shop, l.place, l.key, l.key <> '' AND (
+            EXISTS (
+                SELECT FROM parked_messages p
+                WHERE p.queue = '{name}' AND p.shop_id = l.shop AND p.key = l.key AND p.msg_id < l.msg_id
+            ) OR EXISTS (
+                SELECT FROM dead_letters d
+                WHERE d.queue = '{name}' AND d.shop_id = l.shop AND d.key = l.key AND d.msg_id < l.msg_id
+                  AND d.blocks_key AND d.state = 'waiting'
+            )
+        ) AS follows
+        FROM locked l
+        WHERE l.key = '' OR NOT EXISTS (
+            SELECT FROM locked_elsewhere e WHERE e.shop = l.shop AND e.key = l.key AND e.msg_id < l.msg_id
+        )
+    ), moved AS (
+        DELETE FROM {table} q USING free f WHERE q.msg_id = f.msg_id AND f.follows
+        RETURNING q.msg_id, f.shop, f.key, q.message, q.headers
+    ), parked AS (
+        INSERT INTO parked_messages (queue, msg_id, shop_id, key, message, headers)
+        SELECT '{name}', m.msg_id, m.shop, m.key, m.message, m.headers FROM moved m
+        RETURNING msg_id, message, headers
+    ), claimed AS (
+        UPDATE {table} q
+        SET vt = clock_timestamp() + make_interval(secs => visibility_timeout), read_ct = q.read_ct + 1,
+            last_read_at = clock_timestamp()
+        FROM free f WHERE q.msg_id = f.msg_id AND NOT f.follows
+        RETURNING q.msg_id, q.read_ct, q.message, q.headers, f.place
+    )
+    SELECT c.msg_id, c.read_ct, c.message, c.headers, c.place FROM claimed c
+    UNION ALL
+    SELECT p.msg_id, NULL::integer, p.message, p.headers, NULL::bigint FROM parked p;
 END
-$$;
-REVOKE ALL ON PROCEDURE grant_queue FROM PUBLIC;
+$function$
+    $definition$, '{name}', queue), '{table}', format('pgmq.%I', q));
+    EXECUTE format('REVOKE ALL ON FUNCTION %I FROM PUBLIC', 'claim_' || queue);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION %I TO sellflow_worker', 'claim_' || queue);
+END
+$procedure$;
+REVOKE ALL ON PROCEDURE prepare_queue FROM PUBLIC;
