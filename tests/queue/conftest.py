@@ -12,6 +12,7 @@ from sellflow.postgres.database import Connection, Database, Pool, SessionConnec
 from sellflow.queue.claims import Claim, claim
 from sellflow.queue.consumer import Consumer
 from sellflow.queue.event_log import emit
+from sellflow.queue.retries import RetryPolicy
 from sellflow.queue.setup import prepare_queues
 from sellflow.queue.topics import EmittedEvent, Event, Handler, Outbox, Registry, Subscription
 from sellflow.queue.wakeups import WakeUps
@@ -37,17 +38,35 @@ class Laboratory:
         self.handled = asyncio.Condition()
         self.cured = False
         work = Handler(name="work", patterns=("lab.work.*",), parse=self._parse, apply=self._apply)
+        strict = Handler(
+            name="strict", patterns=("lab.strict",), parse=self._parse, apply=self._apply, after_dead_letter="block"
+        )
+        patient = Handler(
+            name="patient", patterns=("lab.patient",), parse=self._parse, apply=self._apply, retry=RetryPolicy(9, 1, 1)
+        )
         hear = Handler(name="hear", patterns=("lab.said",), parse=self._parse, apply=self._apply)
-        topics = {"lab.work.now": "", "lab.said": "", "lab.unheard": ""}
+        ask = Handler(name="ask", patterns=("lab.ask",), parse=self._parse, apply=self._apply_answers, call=self._call)
+        topics = dict.fromkeys(
+            ("lab.work.now", "lab.strict", "lab.patient", "lab.said", "lab.unheard", "lab.ask"), "said by a test"
+        )
+        self.calls: list[str] = []
+        self.called = asyncio.Condition()
         self.registry = Registry(
-            [Subscription("lab", topics, (work,)), Subscription("listener", {}, (hear,))],
+            [
+                Subscription("lab", topics, (work, strict, patient)),
+                Subscription("listener", {}, (hear,)),
+                Subscription("outside", {}, (ask,)),
+            ],
         )
 
     async def prepare(self) -> None:
         """Make the queues and a table for effects."""
         await prepare_queues(self.owner, self.registry, days_ahead=1)
         await self.owner.execute(
-            "CREATE TABLE effects (effect text); GRANT SELECT, INSERT ON effects TO sellflow_worker"
+            """
+            CREATE TABLE effects (place bigint GENERATED ALWAYS AS IDENTITY, effect text);
+            GRANT SELECT, INSERT ON effects TO sellflow_worker
+            """
         )
 
     @staticmethod
@@ -62,7 +81,7 @@ class Laboratory:
         """Write the effects of the whole batch with one statement, then do what single messages ask for."""
         words = [word for _, word in batch]
         self.batches.append(words)
-        await connection.execute("INSERT INTO effects SELECT unnest($1::text[])", words)
+        await connection.execute("INSERT INTO effects (effect) SELECT unnest($1::text[])", words)
         async with self.handled:
             self.handled.notify_all()
         for event, word in batch:
@@ -71,6 +90,29 @@ class Laboratory:
             if not self.cured:
                 await self._misbehave(connection, word)
         return {event.event_id: f"did {word}" for event, word in batch}
+
+    async def _call(self, pool: Pool, event: Event, word: str) -> str:
+        """Pretend to ask somebody outside."""
+        assert await pool.fetchval("SELECT 1") == 1
+        async with self.called:
+            self.calls.append(word)
+            self.called.notify_all()
+        if not self.cured:
+            if word == "fail":
+                raise RuntimeError("nobody answered")
+            if word == "hopeless":
+                raise HopelessError("go away")
+            if word == "slow":
+                await asyncio.sleep(1.5)
+        return f"answer to {word}"
+
+    async def _apply_answers(
+        self, connection: Connection, batch: Sequence[tuple[Event, tuple[str, str]]], outbox: Outbox
+    ) -> Mapping[int, str]:
+        await connection.execute(
+            "INSERT INTO effects (effect) SELECT unnest($1::text[])", [answer for _, (_, answer) in batch]
+        )
+        return {}
 
     @staticmethod
     async def _misbehave(connection: Connection, word: str) -> None:
@@ -100,10 +142,14 @@ class Laboratory:
             settings=database.settings,
         )
 
-    async def put(self, *words: str, topic: str = "lab.work.now") -> None:
-        """Store an event and a message for each word, one after the other."""
+    async def put(
+        self, *words: str, topic: str = "lab.work.now", key: str | None = None, shop_id: int | None = None
+    ) -> None:
+        """Store an event and a message for each word, one after the other; its key is the word unless one is given."""
+        shop_id = shop_id or self.tenant.shop_id
         for word in words:
-            await emit(self.owner, self.registry, [EmittedEvent(self.tenant.shop_id, topic, word, word.encode())])
+            about = word if key is None else key
+            await emit(self.owner, self.registry, [EmittedEvent(shop_id, topic, about, word.encode())])
 
     async def claim(self, quantity: int = 10, *, queue: str = "lab") -> list[Claim]:
         """Claim as a worker does, and do nothing about it."""
@@ -113,6 +159,16 @@ class Laboratory:
     async def effects(self) -> list[str]:
         """What handlers wrote and committed."""
         return [row["effect"] for row in await self.owner.fetch("SELECT effect FROM effects ORDER BY 1")]
+
+    async def effects_in_order(self) -> list[str]:
+        """What handlers wrote and committed, in the order they wrote it."""
+        return [row["effect"] for row in await self.owner.fetch("SELECT effect FROM effects ORDER BY place")]
+
+    async def work(self, *, queue: str = "lab") -> None:
+        """Let one consumer work until nothing is left that may run now."""
+        consumer = self.consumer(queue=queue)
+        while await consumer.run_once():
+            pass
 
     async def outcomes(self, queue: str = "lab") -> dict[str, str]:
         """What is recorded as the end of each message, by its word."""
@@ -127,15 +183,19 @@ class Laboratory:
 
     async def parked(self) -> int:
         """How many messages wait for another attempt."""
-        return int(await self.owner.fetchval("SELECT count(*) FROM parked_messages"))
+        return int(await self.pool.fetchval("SELECT count(*) FROM parked_messages"))
+
+    async def left(self) -> int:
+        """How many messages are in the queue, asked by a connection that many may use at once."""
+        return int(await self.pool.fetchval("SELECT count(*) FROM pgmq.q_lab"))
 
     async def let_claims_expire(self) -> None:
         """Move time on: no claim is valid any more."""
         await self.owner.execute("UPDATE pgmq.q_lab SET vt = clock_timestamp()")
 
     async def let_retries_come_due(self) -> None:
-        """Move time on: everything parked may be tried again."""
-        await self.owner.execute("UPDATE parked_messages SET due_at = clock_timestamp()")
+        """Move time on: everything that waits for its next attempt may be tried again."""
+        await self.owner.execute("UPDATE parked_messages SET due_at = clock_timestamp() WHERE due_at IS NOT NULL")
 
 
 @pytest.fixture

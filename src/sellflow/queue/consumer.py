@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
@@ -43,6 +43,16 @@ LONGEST_PAUSE = 5.0
 
 #: A shop and a key of its: messages of the same line keep their order.
 Line = tuple[int, str]
+
+
+@dataclass(slots=True)
+class Busy:
+    """The lines of a claim whose later messages have to wait."""
+
+    #: An elder message failed, and is to be tried again first.
+    held_up: set[Line] = field(default_factory=set)
+    #: Somebody else holds an elder message by now.
+    elsewhere: set[Line] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,19 +199,20 @@ class Consumer:
                 log.warning("queue.claims_not_extended", queue=self._queue, error=str(error))
 
     async def _handle_all(self, claims: Sequence[Claim]) -> None:
-        held_up: set[Line] = set()
+        busy = Busy()
         batches = _apart(claims)
         for number, batch in enumerate(batches):
-            if not await self._handle(batch, held_up):
+            if not await self._handle([each for each in batch if each.line not in busy.elsewhere], busy):
                 # The batch itself and what comes after it, which may be of the same keys.
                 await hand_back(self._pool, self._queue, [each for later in batches[number:] for each in later])
                 return
+        if busy.elsewhere:
+            await hand_back(self._pool, self._queue, [each for each in claims if each.line in busy.elsewhere])
 
-    async def _handle(self, claims: Sequence[Claim], held_up: set[Line]) -> bool:
+    async def _handle(self, claims: Sequence[Claim], busy: Busy) -> bool:
         """Handle a batch in one transaction; return False when another worker got in its way.
 
-        What cannot be committed comes back, and is never half done. `held_up` are the shops and keys whose later
-        messages have to wait; what fails is added.
+        What cannot be committed comes back, and is never half done.
         """
         answers = await self._call_outside(claims) if self._subscription.calls else {}
         started = time.perf_counter()
@@ -210,7 +221,7 @@ class Consumer:
                 self._pool.acquire() as connection,
                 batch_transaction(connection, (each.shop_id for each in claims)),
             ):
-                results = await self._work(connection, claims, answers, held_up)
+                results = await self._work(connection, claims, answers, busy)
         except COLLISIONS as error:
             abandoned_total.labels(self._queue).inc()
             log.info("queue.collision", queue=self._queue, error=str(error))
@@ -259,13 +270,15 @@ class Consumer:
             return Answer(error=error)
 
     async def _work(
-        self, connection: Connection, claims: Sequence[Claim], answers: Mapping[int, Answer], held_up: set[Line]
+        self, connection: Connection, claims: Sequence[Claim], answers: Mapping[int, Answer], busy: Busy
     ) -> list[Result]:
         outbox = Outbox()
         results: list[Result] = []
         taken = await take(connection, self._queue, claims)
+        ours = {held.msg_id for held, _ in taken}
+        busy.elsewhere |= {each.line for each in claims if each.line and each.msg_id not in ours}
         for batch in _in_order([self._prepare(held, event, answers) for held, event in taken]):
-            results += await self._isolate(connection, batch, outbox, held_up)
+            results += await self._isolate(connection, batch, outbox, busy.held_up)
         news = await record(connection, self._queue, results)
         await emit(connection, self._registry, [*outbox.events, *(news if self._subscription.announces else ())])
         # The last statement: it keeps the other claims of this queue waiting until the commit.
