@@ -30,7 +30,7 @@ class Store:
         self.owner = owner
         self.registry = registry
         self._ingest = ingest
-        self._pool = worker_pool
+        self.pool = worker_pool
         self._numbers = count(1)
 
     async def receive(self, tenant: Tenant, *news: News) -> None:
@@ -53,7 +53,7 @@ class Store:
     async def work(self, *, batch_size: int = 200, pool: Pool | None = None) -> None:
         """Handle everything that waits for loyalty."""
         database = with_settings(self.database, worker_batch_size=batch_size)
-        pool = pool or self._pool
+        pool = pool or self.pool
         consumer = make_consumer(database, pool, self.registry, "loyalty")
         while await pool.fetchval("SELECT EXISTS (SELECT 1 FROM pgmq.q_loyalty)"):
             await consumer.run_once()

@@ -191,7 +191,12 @@ class Laboratory:
 
     async def let_claims_expire(self) -> None:
         """Move time on: no claim is valid any more."""
-        await self.owner.execute("UPDATE pgmq.q_lab SET vt = clock_timestamp()")
+        await self.owner.execute(
+            """
+            UPDATE pgmq.q_lab SET vt = clock_timestamp()
+            WHERE msg_id IN (SELECT msg_id FROM pgmq.q_lab ORDER BY msg_id FOR UPDATE SKIP LOCKED)
+            """
+        )
 
     async def let_retries_come_due(self) -> None:
         """Move time on: everything that waits for its next attempt may be tried again."""

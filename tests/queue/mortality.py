@@ -1,0 +1,63 @@
+"""Connections that die at a chosen statement, as a worker does that is killed between two of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import asyncpg
+
+from sellflow.postgres.database import Database, Login, Pool, SessionConnection
+
+When = Literal["before", "after"]
+
+
+@dataclass
+class Fate:
+    """Dies around the statement with this number, from 1: before it is sent, or after it was done."""
+
+    statement: int
+    when: When
+    seen: int = 0
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether that statement was reached."""
+        return self.seen >= self.statement
+
+    async def meet(self, connection: SessionConnection, run: Callable[[], Awaitable[object]]) -> object:
+        """Run a statement, unless this is the one to die at: nothing is done any more after that."""
+        if not self.is_dead:
+            self.seen += 1
+            if self.seen < self.statement:
+                return await run()
+            if self.when == "after":
+                await run()
+        connection.terminate()
+        raise asyncpg.ConnectionDoesNotExistError("killed by a test")
+
+
+def _mortal(name: str, fate: Fate) -> Callable[..., Awaitable[object]]:
+    """Return a method of a connection that meets its fate first."""
+    immortal = getattr(asyncpg.Connection, name)
+
+    async def method(self: SessionConnection, *args: object, **kwargs: object) -> object:
+        return await fate.meet(self, lambda: immortal(self, *args, **kwargs))
+
+    return method
+
+
+@asynccontextmanager
+async def mortal_pool(database: Database, fate: Fate) -> AsyncIterator[Pool]:
+    """Yield a pool of the worker's whose connections share a fate."""
+    methods = ("execute", "executemany", "fetch", "fetchrow", "fetchval")
+    mortal = type("Mortal", (asyncpg.Connection,), {name: _mortal(name, fate) for name in methods})
+    pool = await asyncpg.create_pool(
+        database.pooled_url, user=Login.WORKER.value, connection_class=mortal, min_size=0, max_size=2
+    )
+    try:
+        yield pool
+    finally:
+        pool.terminate()
