@@ -160,11 +160,14 @@ def worker(database: Database, queues: Sequence[str] = ()) -> Serve:
                 f"SELLFLOW_WORKER_QUEUES: there is no queue {', '.join(sorted(unknown))} (known: {known})"
             )
         subscriptions = [each for name, each in registry.subscriptions.items() if name in queues or not queues]
-        pool = await database.pool(Login.WORKER, purpose="worker", size=len(subscriptions) + 1)
+        pool = await database.pool(
+            Login.WORKER, purpose="worker", size=len(subscriptions) * settings.worker_consumers + 1
+        )
         wake_ups = WakeUps(database)
         consumers = [
             Consumer(subscription=each, registry=registry, pool=pool, wake_ups=wake_ups, settings=settings)
             for each in subscriptions
+            for _ in range(settings.worker_consumers)
         ]
 
         async def check() -> None:

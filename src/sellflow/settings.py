@@ -61,6 +61,7 @@ class Settings(BaseSettings):
 
     worker_queues: str
     worker_batch_size: int = Field(ge=1, le=5000)
+    worker_consumers: int = Field(ge=1)
     worker_visibility_timeout: int = Field(ge=1)
     worker_calls: int = Field(ge=1)
     worker_poll_interval: float = Field(gt=0)

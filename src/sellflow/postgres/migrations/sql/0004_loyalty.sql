@@ -31,6 +31,8 @@ CREATE TABLE orders (
 CALL protect_tenant_table('orders');
 CREATE INDEX orders_name ON orders (shop_id, name);
 
+-- Lines and refunds have no foreign keys: they are written in one transaction with their order or refund, and the
+-- check, planned while the tables were empty, reads all of a shop's orders for each line.
 CREATE TABLE order_lines (
     shop_id    bigint NOT NULL,
     order_id   bigint NOT NULL,
@@ -41,8 +43,7 @@ CREATE TABLE order_lines (
     price      numeric(20, 4) NOT NULL CHECK (price >= 0),
     -- Everything taken off this line, order-wide discounts included.
     discount   numeric(20, 4) NOT NULL CHECK (discount >= 0),
-    PRIMARY KEY (shop_id, order_id, line_id),
-    FOREIGN KEY (shop_id, order_id) REFERENCES orders
+    PRIMARY KEY (shop_id, order_id, line_id)
 );
 CALL protect_tenant_table('order_lines');
 
@@ -55,8 +56,7 @@ CREATE TABLE refunds (
     -- NULL where the amount is in shop money; else the customer's currency, to be converted at the order's rate.
     currency    text,
     refunded_at timestamptz NOT NULL,
-    PRIMARY KEY (shop_id, refund_id),
-    FOREIGN KEY (shop_id, order_id) REFERENCES orders
+    PRIMARY KEY (shop_id, refund_id)
 );
 CALL protect_tenant_table('refunds');
 CREATE INDEX refunds_order ON refunds (shop_id, order_id);
@@ -67,8 +67,7 @@ CREATE TABLE refund_lines (
     line_id   bigint NOT NULL,
     quantity  integer NOT NULL CHECK (quantity >= 0),
     subtotal  numeric(20, 4) NOT NULL CHECK (subtotal >= 0),
-    PRIMARY KEY (shop_id, refund_id, line_id),
-    FOREIGN KEY (shop_id, refund_id) REFERENCES refunds
+    PRIMARY KEY (shop_id, refund_id, line_id)
 );
 CALL protect_tenant_table('refund_lines');
 
