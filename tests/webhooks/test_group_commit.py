@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -240,3 +240,22 @@ async def test_a_stored_payload_is_the_one_that_was_sent(
     body = bytes(range(256)) + order_body()
     await store.store([Delivery(1, "acme.myshopify.com", "w", "shopify.orders.paid", "", None, body)])
     assert await owner.fetchval("SELECT payload FROM events") == body
+
+
+async def test_stopping_leaves_a_commit_behind_that_hangs_and_cannot_be_cancelled() -> None:
+    released = asyncio.Event()
+
+    async def hang(_deliveries: Sequence[Delivery]) -> Refused:
+        while not released.is_set():
+            with suppress(asyncio.CancelledError):
+                await released.wait()
+        return {}
+
+    group = GroupCommit(hang, committers=1, batch_size=10, max_waiting=100, max_bytes=10_000, deadline=0.1)
+    group.start()
+    future = group.commit(delivery(1))
+    async with asyncio.timeout(PATIENCE):
+        await group.stop()
+    with pytest.raises(LateError):
+        await future
+    released.set()

@@ -77,13 +77,12 @@ class GroupCommit:
         self._tasks = [*committers, asyncio.create_task(self._watch_deadlines())]
 
     async def stop(self) -> None:
-        """Commit what waits, then stop."""
-        while self._queue or self._in_flight:
-            await asyncio.gather(*(each.future for each in self._everybody()), return_exceptions=True)
-            await asyncio.sleep(0)
+        """Commit what waits, then stop; a commit that hangs is left behind once everybody was answered."""
+        # Nobody waits longer than the deadline: whoever is not stored by then is told to come back.
+        await asyncio.gather(*(each.future for each in self._everybody()), return_exceptions=True)
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.wait(self._tasks, timeout=self._deadline)
 
     def commit(self, delivery: Delivery) -> asyncio.Future[None]:
         """Take a delivery in; the future it returns is done once it is committed.
