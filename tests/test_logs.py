@@ -114,7 +114,7 @@ async def test_a_failing_handler_is_logged_and_set_aside_without_secrets(
         SELECT current_date, 1, app_id, domain, 'shopify.app.uninstalled', '', '{}' FROM shops
         """
     )
-    assert await adopt(owner, subscription.topics) == 1
+    assert await adopt(owner, Registry([subscription])) == 1
     async with await database.pool(Login.WORKER, purpose="test", size=2) as pool:
         assert await consume(pool, database, subscription, settings) == 1
     logged = capsys.readouterr().err

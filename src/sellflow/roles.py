@@ -228,13 +228,13 @@ def scheduler(database: Database) -> Serve:
 
 def periodic_jobs(settings: Settings) -> list[Job]:
     """Return every periodic job."""
-    topics = list(build_registry().topics)
+    registry = build_registry()
 
     async def make_partitions(connection: SessionConnection) -> None:
         await connection.execute("CALL make_day_partitions($1)", settings.event_partitions_ahead)
 
     async def adopt_waiting(connection: SessionConnection) -> None:
-        await adopt(connection, topics)
+        await adopt(connection, registry)
 
     return [
         Job("make_day_partitions", DAY_PARTITIONS_EVERY, make_partitions),

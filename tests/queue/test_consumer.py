@@ -309,9 +309,8 @@ async def test_adopting_twice_queues_once(lab: Laboratory, registry: Registry) -
         """,
         lab.tenant.app.app_id,
     )
-    topics = lab.registry.topics
-    assert await adopt(lab.owner, topics) == 0
+    assert await adopt(lab.owner, lab.registry) == 0
     await install_shop(lab.owner, app_id=lab.tenant.app.app_id, domain="new.myshopify.com", currency="EUR")
-    assert await adopt(lab.owner, topics) == 3
-    assert await adopt(lab.owner, topics) == 0
+    assert await adopt(lab.owner, lab.registry) == 3
+    assert await adopt(lab.owner, lab.registry) == 0
     assert await lab.waiting() == 2

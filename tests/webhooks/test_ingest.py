@@ -265,7 +265,7 @@ async def test_a_delivery_of_an_unknown_shop_is_kept_and_handled_once_it_is_inst
     shop = await install_shop(owner, app_id=tenant.app.app_id, domain=early, currency="USD")
     assert (await shopify.deliver(order_body(2), shop=early)).status_code == 200
     assert await counts(owner) == (3, 3, 1)
-    assert await adopt(owner, registry.topics) == 2
+    assert await adopt(owner, registry) == 2
     assert await counts(owner) == (3, 3, 2)
     assert await owner.fetchval("SELECT bool_and(shop_id = $1) FROM events", shop.shop_id)
 

@@ -114,7 +114,7 @@ def add_shop(
         async with connection.transaction():
             shop = await store.install_shop(connection, app_id=owner.app_id, domain=domain, currency=currency)
             await set_spend_rule(connection, shop.shop_id, points_per_unit=rate, rounding=Rounding.DOWN)
-            return shop.shop_id, await adopt(connection, build_registry().topics)
+            return shop.shop_id, await adopt(connection, build_registry())
 
     shop_id, adopted = as_owner(start(), work)
     console.print(f"Shop [bold]{domain}[/] has the id {shop_id}; {adopted} webhooks had waited for it.")

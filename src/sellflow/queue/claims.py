@@ -10,7 +10,7 @@ import asyncpg
 from pydantic import BaseModel, Field, ValidationError
 
 from sellflow.postgres.database import Connection, Pool
-from sellflow.queue.event_log import WAKE_UP_CHANNEL
+from sellflow.queue.routing import WAKE_UP_CHANNEL
 from sellflow.queue.topics import Event
 
 LARGEST_ID = 2**63 - 1

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import structlog
 from prometheus_client import Counter
 
 from sellflow.postgres.database import Connection, SessionConnection
+from sellflow.queue.routing import announcements, sending
 from sellflow.queue.topics import EmittedEvent, Registry
 
 log = structlog.get_logger(__name__)
 
-#: The channel on which queues with new messages are announced, one queue name a notification.
-WAKE_UP_CHANNEL = "sellflow_queues"
-
 emitted_total = Counter("sellflow_events_emitted_total", "Domain events stored in the event log.", ["topic"])
 unrouted_total = Counter("sellflow_events_unrouted_total", "Stored events that no queue subscribes to.", ["topic"])
 
-_STORE = """
+_STORED = """
 WITH emitted AS (
     SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bytea[]) AS e (shop_id, topic, key, payload)
 ), stored AS (
@@ -27,29 +25,10 @@ WITH emitted AS (
            s.app_id, s.shop_id, s.domain, e.topic, e.key, e.payload
     FROM emitted e JOIN shops s USING (shop_id)
     RETURNING day, event_id, shop_id, topic, key
-), per_topic AS (
-    SELECT topic, array_agg(event_reference(day, event_id, shop_id, key) ORDER BY event_id) AS messages
-    FROM stored GROUP BY topic
-), sent AS (
-    SELECT p.topic, s.queue_name FROM per_topic p, LATERAL pgmq.send_batch_topic(p.topic, p.messages) s
 )
-SELECT pg_notify($5, queue_name) FROM (SELECT DISTINCT queue_name FROM sent) q
 """
 
-_ADOPT = """
-WITH per_topic AS (
-    SELECT topic, array_agg(event_reference(day, event_id, shop_id, key) ORDER BY event_id) AS messages
-    FROM adopt_events()
-    GROUP BY topic
-), sent AS (
-    SELECT p.topic, s.queue_name
-    FROM per_topic p, LATERAL pgmq.send_batch_topic(p.topic, p.messages) s
-    WHERE p.topic = ANY ($1::text[])
-), announced AS (
-    SELECT pg_notify($2, queue_name) FROM (SELECT DISTINCT queue_name FROM sent) q
-)
-SELECT (SELECT sum(cardinality(messages)) FROM per_topic), (SELECT count(*) FROM announced)
-"""
+_ADOPTED = "WITH adopted AS MATERIALIZED (SELECT * FROM adopt_events())"
 
 
 async def emit(connection: Connection, registry: Registry, events: Sequence[EmittedEvent]) -> None:
@@ -63,13 +42,14 @@ async def emit(connection: Connection, registry: Registry, events: Sequence[Emit
     if not events:
         return
     unrouted = {event.topic for event in events if not registry.queues_of(event.topic)}
+    routes = await registry.routes.topics_by_queue(connection, {event.topic for event in events})
     await connection.execute(
-        _STORE,
+        _statement(_STORED, "stored", list(routes), parameter=5),
         [event.shop_id for event in events],
         [event.topic for event in events],
         [event.key for event in events],
         [event.payload for event in events],
-        WAKE_UP_CHANNEL,
+        *routes.values(),
     )
     for event in events:
         emitted_total.labels(event.topic).inc()
@@ -79,10 +59,17 @@ async def emit(connection: Connection, registry: Registry, events: Sequence[Emit
         log.debug("queue.unrouted", topic=topic, meaning="declared, but no queue subscribes to it")
 
 
-async def adopt(connection: SessionConnection, topics: Iterable[str]) -> int:
+async def adopt(connection: SessionConnection, registry: Registry) -> int:
     """Hand the webhooks that came before their shop was installed to the queues; return how many there were.
 
     Runs as the owner. Safe at any time and any number of times: an adopted event is adopted no more.
     """
-    adopted = await connection.fetchval(_ADOPT, list(topics), WAKE_UP_CHANNEL)
+    routes = await registry.routes.topics_by_queue(connection, registry.topics)
+    adopted = await connection.fetchval(_statement(_ADOPTED, "adopted", list(routes), parameter=1), *routes.values())
     return int(adopted or 0)
+
+
+def _statement(begin: str, rows: str, queues: Sequence[str], *, parameter: int) -> str:
+    """Complete a statement: `rows` are queued and announced, and counted."""
+    parts = [begin, *sending(queues, rows=rows, parameter=parameter, announced=True)]
+    return f"{', '.join(parts)} SELECT (SELECT count(*) FROM {rows}){announcements(queues)}"

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from sellflow.errors import ConfigurationError, UndeclaredTopicError
 from sellflow.postgres.database import Connection, Pool
 from sellflow.queue.retries import RetryPolicy
+from sellflow.queue.routing import Routes
 
 #: Emitted by the queue itself, for whoever subscribes to it.
 DEAD_LETTER_TOPIC = "queue.dead_letter"
@@ -113,6 +114,7 @@ class Registry:
         self.topics: dict[str, str] = {DEAD_LETTER_TOPIC: "a message was set aside after its last attempt"}
         for subscription in self.subscriptions.values():
             self.topics |= subscription.topics
+        self.routes = Routes(self.topics)
         for subscription in self.subscriptions.values():
             for handler in subscription.handlers:
                 self._check_patterns(handler)

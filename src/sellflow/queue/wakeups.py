@@ -9,7 +9,7 @@ import structlog
 
 from sellflow.errors import DatabaseUnavailableError
 from sellflow.postgres.database import UNAVAILABLE, Database, Login
-from sellflow.queue.event_log import WAKE_UP_CHANNEL
+from sellflow.queue.routing import WAKE_UP_CHANNEL
 
 log = structlog.get_logger(__name__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 import asyncpg
@@ -12,7 +13,8 @@ from prometheus_client import Counter
 
 from sellflow.errors import DatabaseUnavailableError, SellflowError
 from sellflow.postgres.database import UNAVAILABLE, Pool
-from sellflow.queue.event_log import WAKE_UP_CHANNEL, unrouted_total
+from sellflow.queue.event_log import unrouted_total
+from sellflow.queue.routing import announcements, sending
 from sellflow.queue.topics import Registry
 from sellflow.shops.store import shop_ids
 
@@ -22,7 +24,7 @@ stored_total = Counter("sellflow_webhooks_stored_total", "Deliveries by what bec
 #: NOTIFY makes commits queue up behind each other.
 ANNOUNCE_INTERVAL = 0.02
 
-_STORE = """
+_STORED = """
 WITH incoming AS (
     SELECT * FROM unnest(
         $1::text[]::integer[], $2::text[], $3::text[], $4::text[]::bigint[], $5::text[], $6::text[],
@@ -39,16 +41,7 @@ WITH incoming AS (
 ), stored AS (
     INSERT INTO events (day, event_id, app_id, shop_id, shop_domain, topic, key, webhook_id, triggered_at, payload)
     SELECT day, event_id, app_id, shop_id, shop_domain, topic, key, webhook_id, triggered_at, payload FROM numbered
-), per_topic AS (
-    SELECT topic, array_agg(event_reference(day, event_id, shop_id, key) ORDER BY event_id) AS messages
-    FROM numbered WHERE topic = ANY ($9::text[]) AND shop_id IS NOT NULL
-    GROUP BY topic
-), sent AS MATERIALIZED (
-    SELECT s.queue_name FROM per_topic p, LATERAL pgmq.send_batch_topic(p.topic, p.messages) s
-), announced AS MATERIALIZED (
-    SELECT pg_notify($10, queue_name) FROM (SELECT DISTINCT queue_name FROM sent) q WHERE $11
 )
-SELECT (SELECT count(*) FROM fresh) AS fresh, (SELECT count(*) FROM sent) AS sent, (SELECT count(*) FROM announced)
 """
 
 
@@ -83,8 +76,7 @@ class DeliveryStore:
         self._declared = frozenset(registry.topics)
         self._shops: dict[tuple[int, str], str] = {}
         self._routed = frozenset(topic for topic in registry.topics if registry.queues_of(topic))
-        # pgmq routes: a queue of somebody else's may be bound to a topic that none of ours wants.
-        self._declared_topics = sorted(registry.topics)
+        self._routes = registry.routes
         self._announced_at = 0.0
 
     async def store(self, deliveries: Sequence[Delivery]) -> dict[tuple[int, str, str], SellflowError]:
@@ -129,9 +121,10 @@ class DeliveryStore:
 
     async def _insert(self, batch: Sequence[Delivery]) -> int:
         await self._learn_shops(batch)
+        routes = await self._routes.topics_by_queue(self._pool, {d.topic for d in batch})
         announce = time.monotonic() - self._announced_at > ANNOUNCE_INTERVAL
         row = await self._pool.fetchrow(
-            _STORE,
+            _statement(tuple(routes), announced=announce),
             # Numbers and times go as text: of each, the driver would first find out that it is no array itself.
             [str(d.app_id) for d in batch],
             [d.shop_domain for d in batch],
@@ -141,9 +134,7 @@ class DeliveryStore:
             [d.key for d in batch],
             [d.triggered_at and d.triggered_at.isoformat() for d in batch],
             [d.payload for d in batch],
-            self._declared_topics,
-            WAKE_UP_CHANNEL,
-            announce,
+            *routes.values(),
         )
         if announce:
             self._announced_at = time.monotonic()
@@ -166,6 +157,15 @@ class DeliveryStore:
         for app_id, domains in unknown.items():
             found = await shop_ids(self._pool, app_id, sorted(domains))
             self._shops |= {(app_id, domain): str(shop_id) for domain, shop_id in found.items()}
+
+
+@lru_cache
+def _statement(queues: tuple[str, ...], *, announced: bool) -> str:
+    """Return the one statement that stores a batch and queues it; the topics of each queue are its last parameters."""
+    parts = [_STORED, *sending(queues, rows="numbered", parameter=9, announced=announced)]
+    return (
+        f"{', '.join(parts)} SELECT (SELECT count(*) FROM fresh) AS fresh{announcements(queues) if announced else ''}"
+    )
 
 
 def _is_about_data(error: Exception) -> bool:
