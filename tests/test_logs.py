@@ -111,7 +111,9 @@ async def test_a_failing_handler_is_logged_and_set_aside_without_secrets(
     await owner.execute(
         """
         INSERT INTO events (day, event_id, app_id, shop_domain, topic, key, payload)
-        SELECT current_date, 1, app_id, domain, 'shopify.app.uninstalled', '', '{}' FROM shops
+        SELECT (now() AT TIME ZONE 'UTC')::date, nextval('event_ids'), app_id, domain,
+               'shopify.app.uninstalled', '', '{}'
+        FROM shops
         """
     )
     assert await adopt(owner, Registry([subscription])) == 1

@@ -304,7 +304,7 @@ async def test_adopting_twice_queues_once(lab: Laboratory, registry: Registry) -
     await lab.owner.execute(
         """
         INSERT INTO events (day, event_id, app_id, shop_domain, topic, key, webhook_id, payload)
-        SELECT (now() AT TIME ZONE 'UTC')::date, n, $1, 'new.myshopify.com', t, '', 'w' || n, '{}'
+        SELECT (now() AT TIME ZONE 'UTC')::date, nextval('event_ids'), $1, 'new.myshopify.com', t, '', 'w' || n, '{}'
         FROM (VALUES (1, 'lab.work.now'), (2, 'lab.work.now'), (3, 'nobody.declared.this')) AS v (n, t)
         """,
         lab.tenant.app.app_id,
