@@ -15,6 +15,9 @@ from sellflow.queue.topics import Event
 
 LARGEST_ID = 2**63 - 1
 
+#: A shop and a key of its: messages of the same line keep their order.
+Line = tuple[int, str]
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -35,8 +38,8 @@ class Claim:
     has_history: bool = False
 
     @property
-    def line(self) -> tuple[int, str] | None:
-        """What keeps its order with others of the same: shop and key, or None where no order matters."""
+    def line(self) -> Line | None:
+        """Its shop and key, or None where no order matters."""
         return (self.shop_id, self.key) if self.key else None
 
 
