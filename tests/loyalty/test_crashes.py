@@ -13,7 +13,7 @@ from tests.conftest import Tenant
 from tests.edge.serving import with_settings
 from tests.loyalty.conftest import News, Store
 from tests.loyalty.orders import order, refund
-from tests.queue.consuming import make_consumer
+from tests.queue.consuming import let_claims_expire, make_consumer
 from tests.queue.mortality import Fate, When, mortal_pool
 
 
@@ -30,7 +30,7 @@ def story(order_id: int, customer: int) -> list[News]:
 
 async def recover(store: Store) -> None:
     """Let the dead worker's claims run out, and work on with a new one."""
-    await store.owner.execute("UPDATE pgmq.q_loyalty SET vt = clock_timestamp()")
+    await let_claims_expire(store.owner, "loyalty")
     await store.owner.execute("UPDATE parked_messages SET due_at = clock_timestamp()")
     await store.work()
 
@@ -80,20 +80,15 @@ async def test_workers_that_die_at_random_beside_each_other_change_nothing_in_th
                 except UNAVAILABLE:
                     continue
 
-    async def let_claims_expire() -> None:
+    async def move_time_on() -> None:
         while await store.pool.fetchval("SELECT EXISTS (SELECT FROM pgmq.q_loyalty)"):
             await asyncio.sleep(0.02)
-            await store.pool.execute(
-                """
-                UPDATE pgmq.q_loyalty SET vt = clock_timestamp()
-                WHERE msg_id IN (SELECT msg_id FROM pgmq.q_loyalty ORDER BY msg_id FOR UPDATE SKIP LOCKED)
-                """
-            )
+            await let_claims_expire(store.pool, "loyalty")
 
     async with asyncio.timeout(90), asyncio.TaskGroup() as group:
         for _ in range(3):
             group.create_task(die_again_and_again())
-        group.create_task(let_claims_expire())
+        group.create_task(move_time_on())
 
     await recover(store)
     for number in range(20):

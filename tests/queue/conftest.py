@@ -18,6 +18,7 @@ from sellflow.queue.topics import EmittedEvent, Event, Handler, Outbox, Registry
 from sellflow.queue.wakeups import WakeUps
 from tests.conftest import Tenant
 from tests.edge.serving import with_settings
+from tests.queue.consuming import let_claims_expire
 
 
 class HopelessError(PermanentError):
@@ -189,14 +190,9 @@ class Laboratory:
         """How many messages are in the queue, asked by a connection that many may use at once."""
         return int(await self.pool.fetchval("SELECT count(*) FROM pgmq.q_lab"))
 
-    async def let_claims_expire(self) -> None:
+    async def let_claims_expire(self, queue: str = "lab") -> None:
         """Move time on: no claim is valid any more."""
-        await self.owner.execute(
-            """
-            UPDATE pgmq.q_lab SET vt = clock_timestamp()
-            WHERE msg_id IN (SELECT msg_id FROM pgmq.q_lab ORDER BY msg_id FOR UPDATE SKIP LOCKED)
-            """
-        )
+        await let_claims_expire(self.owner, queue)
 
     async def let_retries_come_due(self) -> None:
         """Move time on: everything that waits for its next attempt may be tried again."""

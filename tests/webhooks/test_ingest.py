@@ -387,7 +387,7 @@ async def test_a_database_closed_for_maintenance_sends_deliveries_back(
             await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
             await admin.execute(
                 """
-                SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
                 WHERE datname = $1 AND application_name LIKE 'sellflow web%'
                 """,
                 name,
