@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from functools import reduce
@@ -123,7 +122,7 @@ def test_any_split_and_order_of_refunds_in_the_customers_currency_takes_back_the
     split: tuple[Decimal, list[Decimal]], rest: Decimal, shop_cents: int, chance: Random
 ) -> None:
     whole, parts = split
-    known = replace(state(snapshot(subtotal=Decimal(shop_cents) / 100)), presentment_subtotal=whole + rest)
+    known = state(snapshot(subtotal=Decimal(shop_cents) / 100))._replace(presentment_subtotal=whole + rest)
     at_once = target_points(known, [refund(whole, "EUR")], rule())
     assert target_points(known, [refund(part, "EUR") for part in parts], rule()) == at_once
     chance.shuffle(parts)
@@ -149,7 +148,7 @@ def test_an_order_that_is_not_paid_or_given_back_whole_is_worth_nothing(status: 
 
 
 def test_a_cancelled_order_is_worth_nothing() -> None:
-    assert target_points(replace(state(snapshot()), cancelled_at=MORNING), [], rule()) == 0
+    assert target_points(state(snapshot())._replace(cancelled_at=MORNING), [], rule()) == 0
 
 
 def test_a_refund_before_its_order_is_worth_nothing_yet() -> None:
@@ -195,7 +194,7 @@ posted = st.dictionaries(st.integers(1, 4), st.integers(-50, 200), max_size=3)
 def test_changes_turn_what_is_posted_into_what_is_true_and_then_there_is_nothing_to_change(
     before: dict[int, int], customer: int | None, target: int
 ) -> None:
-    known = replace(state(snapshot()), customer_id=customer)
+    known = state(snapshot())._replace(customer_id=customer)
     found = changes(known, target, Posted(before, 3))
     after = dict(before)
     for change in found:
@@ -209,7 +208,7 @@ def test_changes_turn_what_is_posted_into_what_is_true_and_then_there_is_nothing
 
 
 def test_an_order_that_moved_is_taken_from_the_one_and_given_to_the_other() -> None:
-    known = replace(state(snapshot()), customer_id=2)
+    known = state(snapshot())._replace(customer_id=2)
     assert changes(known, 25, Posted({1: 25}, 1)) == [
         Change(1, MovementKind.CLAWBACK, -25),
         Change(2, MovementKind.EARN, 25),
@@ -221,7 +220,7 @@ def test_an_order_that_moved_is_taken_from_the_one_and_given_to_the_other() -> N
     [
         (unknown_order(1, 1), rule(), "has not arrived yet"),
         (state(snapshot()), None, "no earning rule"),
-        (replace(state(snapshot()), cancelled_at=MORNING), rule(), "was cancelled"),
+        (state(snapshot())._replace(cancelled_at=MORNING), rule(), "was cancelled"),
         (state(snapshot(status="partially_paid")), rule(), "is partially paid"),
         (state(snapshot(customer=None)), rule(), "no customer yet"),
         (state(snapshot()), rule(), "already says so"),

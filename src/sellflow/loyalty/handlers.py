@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import orjson
 
@@ -104,7 +104,7 @@ def _revised(state: OrderState, orders: Sequence[Order], rules: Mapping[int, Seq
         state = revise(state, order)
     in_force = rules.get(state.shop_id)
     if state.rule_id is None and in_force and is_earning(state):
-        state = replace(state, rule_id=in_force[-1].rule_id, rule_version=in_force[-1].version)
+        state = state._replace(rule_id=in_force[-1].rule_id, rule_version=in_force[-1].version)
     return state
 
 

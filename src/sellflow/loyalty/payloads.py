@@ -10,7 +10,7 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from sellflow.errors import InvalidPayloadError
 from sellflow.loyalty.models import Order, OrderLine, OrderNews, Refund, RefundLine
@@ -24,15 +24,6 @@ CENT_OF_A_CENT = Decimal("0.0001")
 STATUS_ORDER = ("pending", "authorized", "partially_paid", "paid", "partially_refunded", "refunded", "voided")
 
 
-def _exact(value: object) -> object:
-    """Turn a JSON number into its decimal digits; amounts are strings in most fields, numbers in a few."""
-    return str(value) if isinstance(value, float) else value
-
-
-def _null_as_empty(value: object) -> object:
-    return [] if value is None else value
-
-
 def _utc(moment: datetime) -> datetime:
     """Return the moment in UTC; Shopify always sends an offset, and a missing one is read as UTC."""
     try:
@@ -42,8 +33,9 @@ def _utc(moment: datetime) -> datetime:
 
 
 Moment = Annotated[datetime, AfterValidator(_utc)]
-Signed = Annotated[Decimal, BeforeValidator(_exact), Field(ge=-LARGEST_AMOUNT, le=LARGEST_AMOUNT, allow_inf_nan=False)]
-Amount = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, le=LARGEST_AMOUNT, allow_inf_nan=False)]
+#: Strings in most fields and JSON numbers in a few; pydantic keeps the decimal digits of either.
+Signed = Annotated[Decimal, Field(ge=-LARGEST_AMOUNT, le=LARGEST_AMOUNT, allow_inf_nan=False)]
+Amount = Annotated[Decimal, Field(ge=0, le=LARGEST_AMOUNT, allow_inf_nan=False)]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 Identity = Annotated[int, Field(gt=0, lt=2**63, strict=True)]
 #: Postgres holds any text but one with a NUL, which JSON can spell.
@@ -85,7 +77,7 @@ class _LineItem(_Payload):
     quantity: Quantity
     price: Amount
     price_set: _MoneySet | None = None
-    discount_allocations: Annotated[tuple[_DiscountAllocation, ...], BeforeValidator(_null_as_empty)] = ()
+    discount_allocations: tuple[_DiscountAllocation, ...] | None = None
 
 
 class _RefundLineItem(_Payload):
@@ -112,9 +104,9 @@ class _RefundResource(_Payload):
     id: Identity
     order_id: Identity
     created_at: Moment | None = None
-    refund_line_items: Annotated[tuple[_RefundLineItem, ...], BeforeValidator(_null_as_empty)] = ()
-    order_adjustments: Annotated[tuple[_OrderAdjustment, ...], BeforeValidator(_null_as_empty)] = ()
-    transactions: Annotated[tuple[_Transaction, ...], BeforeValidator(_null_as_empty)] = ()
+    refund_line_items: tuple[_RefundLineItem, ...] | None = None
+    order_adjustments: tuple[_OrderAdjustment, ...] | None = None
+    transactions: tuple[_Transaction, ...] | None = None
 
 
 class _Customer(_Payload):
@@ -139,8 +131,8 @@ class _OrderResource(_Payload):
     created_at: Moment | None = None
     updated_at: Moment | None = None
     cancelled_at: Moment | None = None
-    line_items: Annotated[tuple[_LineItem, ...], BeforeValidator(_null_as_empty)] = ()
-    refunds: Annotated[tuple[_RefundResource, ...], BeforeValidator(_null_as_empty)] = ()
+    line_items: tuple[_LineItem, ...] | None = None
+    refunds: tuple[_RefundResource, ...] | None = None
 
 
 class _OrderEdit(_Payload):
@@ -172,7 +164,7 @@ def parse_news(event: Event) -> OrderNews:
     except ValidationError as error:
         faults = "; ".join(_fault(detail["loc"], detail["msg"]) for detail in error.errors(include_url=False)[:5])
         raise InvalidPayloadError(f"not a valid {event.topic} payload: {faults}") from None
-    refunds = tuple(_refund(each, event) for each in resource.refunds if each.order_id == resource.id)
+    refunds = tuple(_refund(each, event) for each in resource.refunds or () if each.order_id == resource.id)
     return OrderNews(order.order_id, order, refunds)
 
 
@@ -199,7 +191,7 @@ def _order(resource: _OrderResource, event: Event) -> Order:
         cancelled_at=resource.cancelled_at,
         revised_at=revised_at,
         revision_rank=_revision_rank(resource, subtotal, sha256(event.payload).hexdigest()),
-        lines=tuple({line.id: _line(line) for line in resource.line_items}.values()),
+        lines=tuple({line.id: _line(line) for line in resource.line_items or ()}.values()),
     )
 
 
@@ -229,13 +221,14 @@ def _revision_rank(resource: _OrderResource, subtotal: Decimal, digest: str) -> 
     status = resource.financial_status or "pending"
     progress = STATUS_ORDER.index(status) if status in STATUS_ORDER else 0
     cancelled = int(resource.cancelled_at is not None)
-    pieces = sum(line.quantity for line in resource.line_items)
-    return f"{cancelled}{pieces:07d}{subtotal:016.4f}{len(resource.refunds):05d}{progress}{digest[:16]}"
+    pieces = sum(line.quantity for line in resource.line_items or ())
+    return f"{cancelled}{pieces:07d}{subtotal:016.4f}{len(resource.refunds or ()):05d}{progress}{digest[:16]}"
 
 
 def _line(line: _LineItem) -> OrderLine:
     allocations = (
-        each.amount_set.shop_money.amount if each.amount_set else each.amount for each in line.discount_allocations
+        each.amount_set.shop_money.amount if each.amount_set else each.amount
+        for each in line.discount_allocations or ()
     )
     return OrderLine(
         line_id=line.id,
@@ -249,7 +242,7 @@ def _line(line: _LineItem) -> OrderLine:
 
 def _refund(resource: _RefundResource, event: Event) -> Refund:
     lines: dict[int, RefundLine] = {}
-    for item in resource.refund_line_items:
+    for item in resource.refund_line_items or ():
         subtotal = item.subtotal_set.shop_money.amount if item.subtotal_set else item.subtotal
         if subtotal is None:
             raise InvalidPayloadError(f"line {item.line_item_id} of refund {resource.id} has no subtotal")
@@ -278,13 +271,13 @@ def _refunded_for_items(resource: _RefundResource, lines: tuple[RefundLine, ...]
     if lines or resource.order_adjustments:
         discrepancies = (
             each.amount_set.shop_money.amount if each.amount_set else each.amount
-            for each in resource.order_adjustments
+            for each in resource.order_adjustments or ()
             if each.kind == "refund_discrepancy"
         )
         amount = sum((line.subtotal for line in lines), Decimal(0)) - sum(discrepancies, Decimal(0))
         return max(amount, Decimal(0)), None
     paid_back = [
-        each for each in resource.transactions if each.kind == "refund" and each.status in ("success", "pending")
+        each for each in resource.transactions or () if each.kind == "refund" and each.status in ("success", "pending")
     ]
     currencies = {each.currency for each in paid_back}
     amount = sum((each.amount for each in paid_back), Decimal(0))

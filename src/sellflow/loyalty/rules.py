@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 
 from sellflow.errors import PermanentError
@@ -104,12 +104,12 @@ def revise(state: OrderState, order: Order) -> OrderState:
     The customer is that of the newest snapshot that names one: an express checkout has none at first, and an older
     delivery that arrives late may be the only one that does.
     """
+    customer_id, customer_revised_at = state.customer_id, state.customer_revised_at
     if order.customer_id is not None and _is_later(order, state):
-        state = replace(state, customer_id=order.customer_id, customer_revised_at=order.revised_at)
+        customer_id, customer_revised_at = order.customer_id, order.revised_at
     if not is_newer(order, state):
-        return state
-    return replace(
-        state,
+        return state._replace(customer_id=customer_id, customer_revised_at=customer_revised_at)
+    return state._replace(
         name=order.name,
         currency=order.currency,
         presentment_currency=order.presentment_currency,
@@ -120,6 +120,8 @@ def revise(state: OrderState, order: Order) -> OrderState:
         cancelled_at=order.cancelled_at,
         revised_at=order.revised_at,
         revision_rank=order.revision_rank,
+        customer_id=customer_id,
+        customer_revised_at=customer_revised_at,
     )
 
 

@@ -59,6 +59,9 @@ class _History(BaseModel):
     replay: int = Field(default=0, ge=0)
 
 
+_NO_HISTORY = _History()
+
+
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """What one claim brought: messages to work on, and how many were moved out of the way."""
@@ -95,10 +98,20 @@ def _claim(msg_id: int, read_ct: int, message: str | None, headers: str | None) 
     """Read a message; one that is no reference to an event becomes a claim on an event that cannot be."""
     try:
         reference = _Reference.model_validate_json(message or "")
-        history = _History.model_validate_json(headers or "{}")
+        history = _History.model_validate_json(headers) if headers else _NO_HISTORY
     except ValidationError:
         return Claim(msg_id, read_ct, day=datetime.now(UTC).date(), event_id=-msg_id, shop_id=0, key="")
-    return Claim(msg_id, read_ct, **dict(reference), **dict(history), has_history=headers is not None)
+    return Claim(
+        msg_id,
+        read_ct,
+        reference.day,
+        reference.event_id,
+        reference.shop_id,
+        reference.key,
+        history.failures,
+        history.replay,
+        has_history=headers is not None,
+    )
 
 
 async def take(connection: Connection, queue: str, claims: Sequence[Claim]) -> list[tuple[Claim, Event]]:
