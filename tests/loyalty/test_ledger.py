@@ -20,7 +20,7 @@ def movement(points: int, source: str = "order:1", customer: int = 1) -> Movemen
 
 
 def new_accounts() -> Accounts:
-    return {(1, customer): Account(customer, 1, customer, 0) for customer in (1, 2)}
+    return {(1, customer): Account(customer, 1, customer, 0, 99) for customer in (1, 2)}
 
 
 class Book:

@@ -46,6 +46,8 @@ class Account:
     shop_id: int
     customer_id: int
     balance: int
+    #: The other side of what the customer earns: the shop's own account.
+    issued_account_id: int
     lots: list[Lot] = field(default_factory=list)
     shortfalls: list[Shortfall] = field(default_factory=list)
 
@@ -56,7 +58,7 @@ class Transfer:
 
     transfer_id: int
     movement: Movement
-    account_id: int
+    account: Account
     balance_after: int
 
 
@@ -90,7 +92,7 @@ def post(
     for movement, transfer_id in zip(movements, transfer_ids, strict=True):
         account = accounts[movement.shop_id, movement.customer_id]
         account.balance += movement.points
-        posting.transfers.append(Transfer(transfer_id, movement, account.account_id, account.balance))
+        posting.transfers.append(Transfer(transfer_id, movement, account, account.balance))
         if movement.points > 0:
             lot = Lot(next(lot_id), transfer_id, movement.source, movement.points, movement.points, is_new=True)
             posting.allocations += _cover_shortfalls(account, lot)

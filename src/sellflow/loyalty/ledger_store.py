@@ -4,84 +4,73 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-import orjson
-
 from sellflow.loyalty.ledger import Account, Lot, Posting, Shortfall, Transfer, post
 from sellflow.loyalty.models import Movement
 from sellflow.postgres.database import Connection
+from sellflow.postgres.rows import json_rows
 
 #: A shop and one of its customers.
 AccountKey = tuple[int, int]
 
 
 async def post_movements(connection: Connection, movements: Sequence[Movement]) -> list[Transfer]:
-    """Book movements inside the caller's transaction and return the transfers they became."""
+    """Book movements inside the caller's transaction and return the transfers they became.
+
+    Whoever else posts to one of the accounts waits from the locks on: as little as possible comes after them.
+    """
     if not movements:
         return []
-    accounts = await _lock_accounts(connection, {(m.shop_id, m.customer_id) for m in movements})
-    issued = await _issued_accounts(connection, {m.shop_id for m in movements})
-    await _read_open_lots(connection, accounts, {(m.shop_id, m.customer_id) for m in movements if m.points < 0})
-    await _read_open_shortfalls(connection, accounts)
+    customers = {(m.shop_id, m.customer_id) for m in movements}
+    await _make_accounts(connection, customers)
     earns = sum(m.points > 0 for m in movements)
     transfer_ids, lot_ids = await _draw_ids(connection, len(movements), earns)
+    accounts = await _lock_accounts(connection, customers)
+    await _read_open_lots(connection, accounts, {(m.shop_id, m.customer_id) for m in movements if m.points < 0})
+    await _read_open_shortfalls(connection, accounts)
     posting = post(movements, accounts, transfer_ids, lot_ids)
-    await _write_transfers(connection, posting, issued)
-    await _write_lots(connection, accounts.values())
+    await _write_posting(connection, posting, accounts.values())
+    await _write_drawn_lots(connection, accounts.values())
     await _write_shortfalls(connection, accounts.values())
     await _write_allocations(connection, posting)
-    await _write_balances(connection, accounts.values())
     return posting.transfers
 
 
-async def _lock_accounts(connection: Connection, keys: Collection[AccountKey]) -> dict[AccountKey, Account]:
-    """Make the accounts that are missing, then lock all of them in id order."""
-    ordered = sorted(keys)
-    arguments = [shop_id for shop_id, _ in ordered], [customer_id for _, customer_id in ordered]
+async def _make_accounts(connection: Connection, customers: Collection[AccountKey]) -> None:
+    """Make the customers' accounts that are missing, and those of their shops, the other side of every earn."""
+    shops = {(shop_id, None) for shop_id, _ in customers}
     await connection.execute(
         """
-        WITH wanted AS (SELECT * FROM unnest($1::bigint[], $2::bigint[]) AS k (shop_id, customer_id))
-        INSERT INTO accounts (shop_id, kind, customer_id, balance)
-        SELECT w.shop_id, 'customer', w.customer_id, 0
-        FROM wanted w
-        WHERE NOT EXISTS (
-            SELECT 1 FROM accounts a
-            WHERE a.shop_id = w.shop_id AND a.kind = 'customer' AND a.customer_id = w.customer_id
+        WITH wanted AS (
+            SELECT shop_id, customer_id, CASE WHEN customer_id IS NULL THEN 'issued' ELSE 'customer' END AS kind
+            FROM unnest($1::bigint[], $2::bigint[]) AS k (shop_id, customer_id)
         )
-        ORDER BY w.shop_id, w.customer_id
+        INSERT INTO accounts (shop_id, kind, customer_id, balance)
+        SELECT w.shop_id, w.kind, w.customer_id, CASE w.kind WHEN 'customer' THEN 0 END
+        FROM wanted w
+        ORDER BY w.shop_id, w.kind, w.customer_id
         ON CONFLICT DO NOTHING
         """,
-        *arguments,
+        [shop_id for shop_id, _ in (*shops, *customers)],
+        [customer_id for _, customer_id in (*shops, *customers)],
     )
+
+
+async def _lock_accounts(connection: Connection, customers: Collection[AccountKey]) -> dict[AccountKey, Account]:
+    """Lock customers' accounts in id order. Their shops' accounts are named, never locked: they hold no balance."""
     rows = await connection.fetch(
         """
-        SELECT a.account_id, a.shop_id, a.customer_id, a.balance
+        SELECT a.account_id, a.shop_id, a.customer_id, a.balance,
+               (SELECT i.account_id FROM accounts i
+                WHERE i.shop_id = a.shop_id AND i.kind = 'issued' AND i.customer_id IS NULL) AS issued_account_id
         FROM accounts a JOIN unnest($1::bigint[], $2::bigint[]) AS k (shop_id, customer_id) USING (shop_id, customer_id)
         WHERE a.kind = 'customer'
         ORDER BY a.account_id
         FOR UPDATE OF a
         """,
-        *arguments,
+        [shop_id for shop_id, _ in customers],
+        [customer_id for _, customer_id in customers],
     )
     return {(row["shop_id"], row["customer_id"]): Account(**row) for row in rows}
-
-
-async def _issued_accounts(connection: Connection, shop_ids: Collection[int]) -> dict[int, int]:
-    """Return each shop's own account, the other side of what customers earn; never locked, it has no balance."""
-    ordered = sorted(shop_ids)
-    await connection.execute(
-        """
-        INSERT INTO accounts (shop_id, kind)
-        SELECT s, 'issued' FROM unnest($1::bigint[]) AS s
-        WHERE NOT EXISTS (SELECT 1 FROM accounts a WHERE a.shop_id = s AND a.kind = 'issued')
-        ON CONFLICT DO NOTHING
-        """,
-        ordered,
-    )
-    rows = await connection.fetch(
-        "SELECT shop_id, account_id FROM accounts WHERE shop_id = ANY ($1::bigint[]) AND kind = 'issued'",
-        ordered,
-    )
-    return {row["shop_id"]: row["account_id"] for row in rows}
 
 
 async def _read_open_lots(
@@ -136,62 +125,56 @@ async def _draw_ids(connection: Connection, transfers: int, lots: int) -> tuple[
     return row["transfers"], row["lots"]
 
 
-async def _write_transfers(connection: Connection, posting: Posting, issued: dict[int, int]) -> None:
-    transfers = posting.transfers
-    movements = [each.movement for each in transfers]
+async def _write_posting(connection: Connection, posting: Posting, accounts: Collection[Account]) -> None:
+    """Write transfers with both sides of each, the lots they open and the balances they leave, all in one statement.
+
+    What belongs together cannot be written apart: the trigger on entries checks that they sum to zero.
+    """
+    opened = (lot for account in accounts for lot in account.lots if lot.is_new)
+    lots = {lot.transfer_id: {"lot_id": lot.lot_id, "remaining": lot.remaining} for lot in opened}
     await connection.execute(
         """
-        INSERT INTO transfers (transfer_id, shop_id, kind, source, rule_id, revision, points, snapshot, day, event_id)
-        SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::integer[],
-                             $7::bigint[], $8::jsonb[], $9::date[], $10::bigint[])
-        """,
-        [each.transfer_id for each in transfers],
-        [m.shop_id for m in movements],
-        [m.kind.value for m in movements],
-        [m.source for m in movements],
-        [m.rule_id for m in movements],
-        [m.revision for m in movements],
-        [abs(m.points) for m in movements],
-        [orjson.dumps(m.snapshot).decode() for m in movements],
-        [m.day for m in movements],
-        [m.event_id for m in movements],
-    )
-    # Both sides of a transfer go in with one statement: its trigger checks that they sum to zero.
-    await connection.execute(
-        """
-        WITH moved AS (
-            SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
-                AS m (transfer_id, shop_id, customer_account, issued_account, points, balance_after)
-        )
-        INSERT INTO entries (transfer_id, account_id, shop_id, points, balance_after)
-        SELECT transfer_id, customer_account, shop_id, points, balance_after FROM moved
-        UNION ALL
-        SELECT transfer_id, issued_account, shop_id, -points, NULL FROM moved
-        """,
-        [each.transfer_id for each in transfers],
-        [m.shop_id for m in movements],
-        [each.account_id for each in transfers],
-        [issued[m.shop_id] for m in movements],
-        [m.points for m in movements],
-        [each.balance_after for each in transfers],
-    )
-
-
-async def _write_lots(connection: Connection, accounts: Collection[Account]) -> None:
-    opened = [(account, lot) for account in accounts for lot in account.lots if lot.is_new]
-    if opened:
-        await connection.execute(
-            """
+        WITH moved AS MATERIALIZED (
+            SELECT * FROM json_to_recordset($1::json) AS m (
+                transfer_id bigint, shop_id bigint, account_id bigint, issued_account_id bigint, balance_after bigint,
+                kind text, source text, rule_id bigint, revision integer, points bigint, snapshot jsonb, day date,
+                event_id bigint, lot_id bigint, remaining bigint
+            )
+        ), transferred AS (
+            INSERT INTO transfers
+                (transfer_id, shop_id, kind, source, rule_id, revision, points, snapshot, day, event_id)
+            SELECT transfer_id, shop_id, kind, source, rule_id, revision, abs(points), snapshot, day, event_id
+            FROM moved
+        ), entered AS (
+            INSERT INTO entries (transfer_id, account_id, shop_id, points, balance_after)
+            SELECT transfer_id, account_id, shop_id, points, balance_after FROM moved
+            UNION ALL
+            SELECT transfer_id, issued_account_id, shop_id, -points, NULL FROM moved
+        ), opened AS (
             INSERT INTO lots (lot_id, shop_id, account_id, transfer_id, points, remaining)
-            SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
-            """,
-            [lot.lot_id for _, lot in opened],
-            [account.shop_id for account, _ in opened],
-            [account.account_id for account, _ in opened],
-            [lot.transfer_id for _, lot in opened],
-            [lot.points for _, lot in opened],
-            [lot.remaining for _, lot in opened],
+            SELECT lot_id, shop_id, account_id, transfer_id, points, remaining FROM moved WHERE lot_id IS NOT NULL
         )
+        UPDATE accounts a SET balance = b.balance
+        FROM json_to_recordset($2::json) AS b (account_id bigint, balance bigint)
+        WHERE a.account_id = b.account_id
+        """,
+        json_rows(_transfer_row(each) | lots.get(each.transfer_id, {}) for each in posting.transfers),
+        json_rows({"account_id": each.account_id, "balance": each.balance} for each in accounts),
+    )
+
+
+def _transfer_row(transfer: Transfer) -> dict[str, object]:
+    account = transfer.account
+    return {
+        "transfer_id": transfer.transfer_id,
+        "account_id": account.account_id,
+        "issued_account_id": account.issued_account_id,
+        "balance_after": transfer.balance_after,
+        **transfer.movement._asdict(),
+    }
+
+
+async def _write_drawn_lots(connection: Connection, accounts: Collection[Account]) -> None:
     drawn = [lot for account in accounts for lot in account.lots if not lot.is_new]
     if drawn:
         await connection.execute(
@@ -234,15 +217,3 @@ async def _write_allocations(connection: Connection, posting: Posting) -> None:
             [each.account.shop_id for each in posting.allocations],
             [each.points for each in posting.allocations],
         )
-
-
-async def _write_balances(connection: Connection, accounts: Collection[Account]) -> None:
-    await connection.execute(
-        """
-        UPDATE accounts a SET balance = v.balance
-        FROM unnest($1::bigint[], $2::bigint[]) AS v (account_id, balance)
-        WHERE a.account_id = v.account_id
-        """,
-        [account.account_id for account in accounts],
-        [account.balance for account in accounts],
-    )

@@ -10,6 +10,7 @@ import asyncpg
 
 from sellflow.loyalty.models import Order, OrderState, Posted, Refund, Rounding, SpendRule
 from sellflow.postgres.database import Connection, SessionConnection
+from sellflow.postgres.rows import json_rows
 
 #: A shop and one of its orders.
 OrderKey = tuple[int, int]
@@ -19,11 +20,15 @@ _STATE_COLUMNS = (
     "cancelled_at, revised_at, revision_rank, customer_id, customer_revised_at, rule_id, rule_version"
 )
 _QUALIFIED_COLUMNS = ", ".join(f"o.{column}" for column in _STATE_COLUMNS.split(", "))
-_STATE_ARRAYS = (
-    "$3::text[], $4::text[], $5::text[], $6::numeric[], $7::numeric[], $8::text[], $9::timestamptz[], "
-    "$10::timestamptz[], $11::timestamptz[], $12::text[], $13::bigint[], $14::timestamptz[], $15::bigint[], "
-    "$16::integer[]"
-)
+#: States as rows of a JSON parameter.
+_STATES = """
+    json_to_recordset($1::json) AS o (
+        shop_id bigint, order_id bigint, name text, currency text, presentment_currency text, subtotal numeric,
+        presentment_subtotal numeric, financial_status text, ordered_at timestamptz, cancelled_at timestamptz,
+        revised_at timestamptz, revision_rank text, customer_id bigint, customer_revised_at timestamptz,
+        rule_id bigint, rule_version integer
+    )
+"""
 
 
 def order_source(order_id: int) -> str:
@@ -48,13 +53,12 @@ async def insert_new(connection: Connection, states: Collection[OrderState]) -> 
         f"""
         INSERT INTO orders (shop_id, order_id, app_id, {_STATE_COLUMNS})
         SELECT s.shop_id, o.order_id, s.app_id, {_QUALIFIED_COLUMNS}
-        FROM unnest($1::bigint[], $2::bigint[], {_STATE_ARRAYS}) AS o (shop_id, order_id, {_STATE_COLUMNS})
-        JOIN shops s ON s.shop_id = o.shop_id
+        FROM {_STATES} JOIN shops s ON s.shop_id = o.shop_id
         ORDER BY s.shop_id, o.order_id
         ON CONFLICT DO NOTHING
         RETURNING shop_id, order_id
         """,
-        *_state_arguments(states),
+        json_rows(state._asdict() for state in states),
     )
     return {(row["shop_id"], row["order_id"]) for row in rows}
 
@@ -75,36 +79,35 @@ async def lock_known(connection: Connection, keys: Collection[OrderKey]) -> dict
 
 async def update_known(connection: Connection, states: Collection[OrderState]) -> None:
     """Write the changed states of locked orders."""
-    assignments = ", ".join(f"{column} = v.{column}" for column in _STATE_COLUMNS.split(", "))
+    assignments = ", ".join(f"{column} = o.{column}" for column in _STATE_COLUMNS.split(", "))
     await connection.execute(
         f"""
-        UPDATE orders o SET {assignments}
-        FROM unnest($1::bigint[], $2::bigint[], {_STATE_ARRAYS}) AS v (shop_id, order_id, {_STATE_COLUMNS})
-        WHERE o.shop_id = v.shop_id AND o.order_id = v.order_id
+        UPDATE orders known SET {assignments}
+        FROM {_STATES}
+        WHERE known.shop_id = o.shop_id AND known.order_id = o.order_id
         """,
-        *_state_arguments(states),
+        json_rows(state._asdict() for state in states),
     )
 
 
 async def write_lines(connection: Connection, orders: Sequence[tuple[int, Order]]) -> None:
     """Write the lines of (shop, order) snapshots; a line never vanishes from an order, it only changes."""
-    lines = [(shop_id, order.order_id, line) for shop_id, order in orders for line in order.lines]
     await connection.execute(
         """
         INSERT INTO order_lines (shop_id, order_id, line_id, product_id, variant_id, quantity, price, discount)
-        SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::integer[],
-                             $7::numeric[], $8::numeric[])
+        SELECT shop_id, order_id, line_id, product_id, variant_id, quantity, price, discount
+        FROM json_to_recordset($1::json) AS l (
+            shop_id bigint, order_id bigint, line_id bigint, product_id bigint, variant_id bigint, quantity integer,
+            price numeric, discount numeric
+        )
         ON CONFLICT (shop_id, order_id, line_id) DO UPDATE
         SET quantity = EXCLUDED.quantity, price = EXCLUDED.price, discount = EXCLUDED.discount
         """,
-        [shop_id for shop_id, _, _ in lines],
-        [order_id for _, order_id, _ in lines],
-        [line.line_id for *_, line in lines],
-        [line.product_id for *_, line in lines],
-        [line.variant_id for *_, line in lines],
-        [line.quantity for *_, line in lines],
-        [line.price for *_, line in lines],
-        [line.discount for *_, line in lines],
+        json_rows(
+            {"shop_id": shop_id, "order_id": order.order_id, **line._asdict()}
+            for shop_id, order in orders
+            for line in order.lines
+        ),
     )
 
 
@@ -236,27 +239,6 @@ async def set_spend_rule(
 
 def _key_arguments(keys: Collection[OrderKey]) -> tuple[list[int], list[int]]:
     return [shop_id for shop_id, _ in keys], [order_id for _, order_id in keys]
-
-
-def _state_arguments(states: Collection[OrderState]) -> tuple[list[object], ...]:
-    return (
-        [s.shop_id for s in states],
-        [s.order_id for s in states],
-        [s.name for s in states],
-        [s.currency for s in states],
-        [s.presentment_currency for s in states],
-        [s.subtotal for s in states],
-        [s.presentment_subtotal for s in states],
-        [s.financial_status for s in states],
-        [s.ordered_at for s in states],
-        [s.cancelled_at for s in states],
-        [s.revised_at for s in states],
-        [s.revision_rank for s in states],
-        [s.customer_id for s in states],
-        [s.customer_revised_at for s in states],
-        [s.rule_id for s in states],
-        [s.rule_version for s in states],
-    )
 
 
 def _state(row: asyncpg.Record) -> OrderState:
