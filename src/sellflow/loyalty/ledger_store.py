@@ -56,14 +56,21 @@ async def _make_accounts(connection: Connection, customers: Collection[AccountKe
 
 
 async def _lock_accounts(connection: Connection, customers: Collection[AccountKey]) -> dict[AccountKey, Account]:
-    """Lock customers' accounts in id order. Their shops' accounts are named, never locked: they hold no balance."""
+    """Lock customers' accounts in id order. Their shops' accounts are named, never locked: they hold no balance.
+
+    The ids are looked up one by one first: as a join, the planner may read all of a shop's accounts for each of them.
+    """
     rows = await connection.fetch(
         """
         SELECT a.account_id, a.shop_id, a.customer_id, a.balance,
                (SELECT i.account_id FROM accounts i
                 WHERE i.shop_id = a.shop_id AND i.kind = 'issued' AND i.customer_id IS NULL) AS issued_account_id
-        FROM accounts a JOIN unnest($1::bigint[], $2::bigint[]) AS k (shop_id, customer_id) USING (shop_id, customer_id)
-        WHERE a.kind = 'customer'
+        FROM accounts a
+        WHERE a.account_id = ANY (ARRAY(
+            SELECT (SELECT f.account_id FROM accounts f
+                    WHERE f.shop_id = k.shop_id AND f.kind = 'customer' AND f.customer_id = k.customer_id)
+            FROM unnest($1::bigint[], $2::bigint[]) AS k (shop_id, customer_id)
+        ))
         ORDER BY a.account_id
         FOR UPDATE OF a
         """,
