@@ -62,13 +62,17 @@ class Laboratory:
 
     async def prepare(self) -> None:
         """Make the queues and a table for effects."""
-        await prepare_queues(self.owner, self.registry, days_ahead=1)
+        await self.prepare_queues()
         await self.owner.execute(
             """
             CREATE TABLE effects (place bigint GENERATED ALWAYS AS IDENTITY, effect text);
             GRANT SELECT, INSERT ON effects TO sellflow_worker
             """
         )
+
+    async def prepare_queues(self) -> None:
+        """Make the queues that the registry asks for."""
+        await prepare_queues(self.owner, self.registry, days_ahead=1)
 
     @staticmethod
     def _parse(event: Event) -> str:
@@ -121,7 +125,7 @@ class Laboratory:
             raise RuntimeError("not today")
         if word == "say and fail":
             raise RuntimeError("said too much")
-        if word == "hopeless":
+        if word.startswith("hopeless"):
             raise HopelessError("not ever \x00")
         if word == "bad sql":
             await connection.execute("SELECT 1/0")

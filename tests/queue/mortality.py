@@ -50,12 +50,12 @@ def _mortal(name: str, fate: Fate) -> Callable[..., Awaitable[object]]:
 
 
 @asynccontextmanager
-async def mortal_pool(database: Database, fate: Fate) -> AsyncIterator[Pool]:
-    """Yield a pool of the worker's whose connections share a fate."""
+async def mortal_pool(database: Database, fate: Fate, *, login: Login = Login.WORKER) -> AsyncIterator[Pool]:
+    """Yield a pool whose connections share a fate."""
     methods = ("execute", "executemany", "fetch", "fetchrow", "fetchval")
     mortal = type("Mortal", (asyncpg.Connection,), {name: _mortal(name, fate) for name in methods})
     pool = await asyncpg.create_pool(
-        database.pooled_url, user=Login.WORKER.value, connection_class=mortal, min_size=0, max_size=2
+        database.pooled_url, user=database.user(login), connection_class=mortal, min_size=0, max_size=2
     )
     try:
         yield pool

@@ -53,7 +53,7 @@ async def unpark(pool: Pool, queue: str, *, quantity: int) -> int:
                 FOR UPDATE SKIP LOCKED
             )
             RETURNING msg_id, message, headers
-        ), {_back_into(queue, "due")}
+        ), {back_into(queue, "due")}
         SELECT count(*) FROM back
         """,
         queue,
@@ -67,7 +67,15 @@ async def release_followers(connection: Connection, queue: str, leaders: Sequenc
 
     No claim may park another follower between the look and the commit: it would wait for nobody.
     """
-    lines = [each.line for each in leaders if each.line and each.has_history]
+    await release_lines(connection, queue, [each.line for each in leaders if each.line and each.has_history])
+
+
+async def release_lines(connection: Connection, queue: str, lines: Sequence[tuple[int, str]]) -> None:
+    """Let go what waits behind an elder message of any of `lines` (shop, key), in the caller's transaction.
+
+    Claims of the queue wait from here to its end. A follower let go too early is moved out of the way again by the
+    next claim.
+    """
     if not lines:
         return
     await connection.execute("SELECT lock_claims($1)", queue)
@@ -78,7 +86,7 @@ async def release_followers(connection: Connection, queue: str, leaders: Sequenc
             USING (SELECT DISTINCT * FROM unnest($2::bigint[], $3::text[]) AS l (shop_id, key)) l
             WHERE p.queue = $1 AND p.shop_id = l.shop_id AND p.key = l.key AND p.due_at IS NULL
             RETURNING p.msg_id, p.message, p.headers
-        ), {_back_into(queue, "freed")}
+        ), {back_into(queue, "freed")}
         SELECT count(*) FROM back
         """,
         queue,
@@ -108,7 +116,7 @@ async def release_stranded(connection: SessionConnection, queue: str, *, waited:
                   AND d.blocks_key AND d.state = 'waiting'
               )
             RETURNING f.msg_id, f.message, f.headers
-        ), {_back_into(queue, "stranded")}
+        ), {back_into(queue, "stranded")}
         SELECT count(*) FROM back
         """,
         queue,
@@ -117,7 +125,7 @@ async def release_stranded(connection: SessionConnection, queue: str, *, waited:
     return int(moved)
 
 
-def _back_into(queue: str, rows: str) -> str:
+def back_into(queue: str, rows: str) -> str:
     """Return a WITH query `back` that puts `rows` (msg_id, message, headers) where they were in the queue."""
     return f"""back AS (
         INSERT INTO pgmq."q_{queue}" (msg_id, vt, message, headers) OVERRIDING SYSTEM VALUE

@@ -162,7 +162,7 @@ async def _set_aside(connection: Connection, queue: str, dead: Sequence[Failed])
             error_code = EXCLUDED.error_code, error_class = EXCLUDED.error_class,
             error_message = EXCLUDED.error_message, stack_trace = EXCLUDED.stack_trace,
             blocks_key = EXCLUDED.blocks_key, replays = EXCLUDED.replays, failed_at = EXCLUDED.failed_at,
-            state = 'waiting', resolved_at = NULL
+            state = 'waiting', resolved_at = NULL, resolved_by = '', reason = ''
         RETURNING dead_letter_id, event_id, first_failed_at, failed_at
         """,
         queue,

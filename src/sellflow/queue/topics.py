@@ -140,5 +140,9 @@ class Registry:
 @lru_cache(maxsize=1024)
 def matches(pattern: str, topic: str) -> bool:
     """Say whether pgmq routes `topic` to a queue bound with `pattern`: as its topic_bindings table does."""
-    expression = re.escape(pattern).replace(r"\*", "[^.]+").replace(r"\#", ".*")
-    return re.fullmatch(expression, topic) is not None
+    return re.fullmatch(expression(pattern), topic) is not None
+
+
+def expression(pattern: str) -> str:
+    """Return a pattern as a regular expression for a whole topic, one that Python and Postgres read alike."""
+    return re.escape(pattern).replace(r"\*", "[^.]+").replace(r"\#", ".*")

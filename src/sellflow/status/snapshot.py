@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sellflow.postgres.database import Connection, Pool
 from sellflow.postgres.transactions import shop_transaction
+from sellflow.queue.figures import QueueFigures, read_figures
 
 MAX_AGE = 0.9  # seconds: any number of viewers cost one look
 EVENTS_SHOWN = 14
@@ -20,16 +21,6 @@ class RunningRole:
 
     name: str
     connections: int
-
-
-@dataclass(frozen=True)
-class QueueDepth:
-    """How much a queue holds."""
-
-    queue: str
-    waiting: int
-    parked: int
-    dead: int
 
 
 @dataclass(frozen=True)
@@ -60,7 +51,7 @@ class Snapshot:
     """Everything on the page."""
 
     roles: list[RunningRole]
-    queues: list[QueueDepth]
+    queues: list[QueueFigures]
     events: list[RecentEvent]
     movements: list[RecentMovement]
 
@@ -92,7 +83,7 @@ class Snapshots:
         async with shop_transaction(self._pool, shop_id or 0) as connection:
             return Snapshot(
                 roles=await _roles(connection),
-                queues=await _queues(connection),
+                queues=await read_figures(connection),
                 events=await _events(connection, shop_id or 0),
                 movements=await _movements(connection, shop_id or 0),
             )
@@ -109,10 +100,6 @@ async def _roles(connection: Connection) -> list[RunningRole]:
         """
     )
     return [RunningRole(**row) for row in rows]
-
-
-async def _queues(connection: Connection) -> list[QueueDepth]:
-    return [QueueDepth(**row) for row in await connection.fetch("SELECT * FROM queue_depths()")]
 
 
 async def _events(connection: Connection, shop_id: int) -> list[RecentEvent]:

@@ -313,28 +313,37 @@ BEGIN
     END IF;
     RETURN QUERY
     WITH RECURSIVE later AS (
-        (SELECT message_shop(q.message) AS shop, 1 AS place FROM {table} q
-         WHERE message_shop(q.message) > after_shop ORDER BY message_shop(q.message), q.msg_id LIMIT 1)
+        -- Shops that are paused are passed over, and take nobody's place in the round.
+        SELECT after_shop AS shop, 0 AS place, true AS is_paused
         UNION ALL
-        SELECT n.shop, l.place + 1 FROM later l CROSS JOIN LATERAL (
-            SELECT message_shop(q.message) AS shop FROM {table} q
-            WHERE message_shop(q.message) > l.shop ORDER BY message_shop(q.message), q.msg_id LIMIT 1
+        SELECT n.shop, l.place + (NOT n.is_paused)::integer, n.is_paused
+        FROM later l CROSS JOIN LATERAL (
+            SELECT s.shop, EXISTS (SELECT FROM pauses p WHERE p.queue = '{name}' AND p.shop_id = s.shop)
+                OR EXISTS (SELECT FROM pauses p WHERE p.queue IS NULL AND p.shop_id = s.shop) AS is_paused
+            FROM (
+                SELECT message_shop(q.message) AS shop FROM {table} q
+                WHERE message_shop(q.message) > l.shop ORDER BY message_shop(q.message), q.msg_id LIMIT 1
+            ) s
         ) n WHERE l.place < quantity
     ), earlier AS (
-        (SELECT message_shop(q.message) AS shop, 1 AS place FROM {table} q
-         WHERE message_shop(q.message) <= after_shop ORDER BY message_shop(q.message), q.msg_id LIMIT 1)
+        SELECT -9223372036854775808 AS shop, 0 AS place, true AS is_paused
         UNION ALL
-        SELECT n.shop, e.place + 1 FROM earlier e CROSS JOIN LATERAL (
-            SELECT message_shop(q.message) AS shop FROM {table} q
-            WHERE message_shop(q.message) > e.shop AND message_shop(q.message) <= after_shop
-            ORDER BY message_shop(q.message), q.msg_id LIMIT 1
+        SELECT n.shop, e.place + (NOT n.is_paused)::integer, n.is_paused
+        FROM earlier e CROSS JOIN LATERAL (
+            SELECT s.shop, EXISTS (SELECT FROM pauses p WHERE p.queue = '{name}' AND p.shop_id = s.shop)
+                OR EXISTS (SELECT FROM pauses p WHERE p.queue IS NULL AND p.shop_id = s.shop) AS is_paused
+            FROM (
+                SELECT message_shop(q.message) AS shop FROM {table} q
+                WHERE message_shop(q.message) > e.shop AND message_shop(q.message) <= after_shop
+                ORDER BY message_shop(q.message), q.msg_id LIMIT 1
+            ) s
         ) n WHERE e.place < quantity
     ), round AS MATERIALIZED (
         SELECT r.shop, row_number() OVER () AS place
-        FROM (SELECT shop FROM later UNION ALL SELECT shop FROM earlier LIMIT quantity) r
-        WHERE NOT EXISTS (
-            SELECT FROM pauses p WHERE p.shop_id = r.shop AND (p.queue = '{name}' OR p.queue IS NULL)
-        )
+        FROM (
+            SELECT shop FROM later WHERE NOT is_paused UNION ALL SELECT shop FROM earlier WHERE NOT is_paused
+            LIMIT quantity
+        ) r
     ), share AS (
         -- Twice an equal share: shops with little leave room to those with more.
         SELECT (2 * quantity + count(*) - 1) / GREATEST(count(*), 1) AS most FROM round
