@@ -8,19 +8,21 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.routing import Mount, Route
+from starlette.routing import Mount
 
 from sellflow import __version__
 from sellflow.demo_shop import DEMO_APP, DEMO_DOMAIN
 from sellflow.edge.customer_tokens import TokenVerifier
 from sellflow.edge.problems import ProblemDetails, answer_with_problems
-from sellflow.errors import DatabaseUnavailableError
 from sellflow.loyalty import mobile_api
-from sellflow.postgres.database import UNAVAILABLE, Database, Login, Pool, close_pool
+from sellflow.postgres.database import Database, Login, Pool, close_pool
+from sellflow.postgres.revisions import check_schema
+from sellflow.queue.figures import QueueFigures, read_figures
 from sellflow.queue.topics import Registry
 from sellflow.shops.directory import AppDirectory
 from sellflow.status import page
-from sellflow.status.health import healthz, readyz
+from sellflow.status.endpoints import health_routes
+from sellflow.status.health import Health
 from sellflow.status.snapshot import Snapshots
 from sellflow.webhooks.group_commit import GroupCommit
 from sellflow.webhooks.ingest import PATH, WebhookIngest
@@ -38,8 +40,9 @@ class WebApplication:
         self.api.state.settings = database.settings
         self.api.state.stopping = asyncio.Event()
         self.api.state.viewers = 0
-        # Starlette's own route: it stays out of the OpenAPI document.
-        self.api.router.routes.append(Route("/readyz", readyz(self.check)))
+        self.health = Health(self._check, stop=self.api.state.stopping)
+        # Starlette's own routes: they stay out of the OpenAPI document.
+        self.api.router.routes[:0] = health_routes(self.health)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI's callables
         """Answer one request."""
@@ -48,14 +51,14 @@ class WebApplication:
         else:
             await self.api(scope, receive, send)
 
-    async def check(self) -> None:
-        """Raise when the database does not answer a query right now."""
+    async def figures(self) -> list[QueueFigures]:
+        """Return what the queues hold."""
         pool: Pool = self.api.state.web_pool
-        try:
-            async with asyncio.timeout(2):
-                await pool.fetchval("SELECT 1")
-        except UNAVAILABLE as error:
-            raise DatabaseUnavailableError(f"the database does not answer: {error!r}") from error
+        return await read_figures(pool)
+
+    async def _check(self) -> None:
+        pool: Pool = self.api.state.web_pool
+        await check_schema(pool)
 
     @asynccontextmanager
     async def _lifespan(self, api: FastAPI) -> AsyncIterator[None]:
@@ -97,7 +100,6 @@ def _api(lifespan: Any) -> FastAPI:  # noqa: ANN401 - FastAPI's own type is priv
         lifespan=lifespan,
         docs_url=None,  # its page is fetched from elsewhere; nothing here needs the internet
         redoc_url=None,
-        routes=[Route("/healthz", healthz)],
         responses={},
     )
     answer_with_problems(api)

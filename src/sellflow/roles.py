@@ -17,14 +17,17 @@ from sellflow.errors import ConfigurationError, PortTakenError
 from sellflow.loyalty import handlers as loyalty
 from sellflow.postgres.database import Database, Login, SessionConnection, close_pool
 from sellflow.postgres.opening import Prepare, check_revision
+from sellflow.postgres.revisions import check_schema
 from sellflow.queue.consumer import Consumer
 from sellflow.queue.event_log import adopt
+from sellflow.queue.figures import QueueFigures, read_figures
 from sellflow.queue.periodic import Job, Scheduler
 from sellflow.queue.setup import prepare_queues
 from sellflow.queue.topics import Registry
 from sellflow.queue.wakeups import WakeUps
 from sellflow.settings import Settings
 from sellflow.shops import handlers as shops
+from sellflow.status.health import Health
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +36,8 @@ Serve = Callable[[asyncio.Event], Awaitable[None]]
 
 DAY_PARTITIONS_EVERY = 3600.0
 ADOPTION_EVERY = 15.0
+#: Seconds for handing back what was given up, when a worker stops.
+HAND_BACK_WITHIN = 3.0
 
 
 def build_registry() -> Registry:
@@ -134,7 +139,7 @@ def web(database: Database, listener: socket.socket) -> Serve:
         await check_revision(database, Login.WEB)
         app = WebApplication(database, build_registry())
         watch = asyncio.create_task(_forward(stop, app.api.state.stopping))
-        async with operations(database.settings, app.check, stop):
+        async with operations(database.settings, app.health, app.figures):
             await serve_http(app, listener, stop)
         watch.cancel()
 
@@ -170,20 +175,19 @@ def worker(database: Database, queues: Sequence[str] = ()) -> Serve:
             for _ in range(settings.worker_consumers)
         ]
 
-        async def check() -> None:
-            await pool.fetchval("SELECT 1")
-
+        health = Health(lambda: check_schema(pool), stop=stop, loops=consumers, stuck_after=settings.worker_stuck_after)
         listening = asyncio.create_task(wake_ups.listen())
         tasks = [asyncio.create_task(consumer.run()) for consumer in consumers]
         log.info("worker.serves", queues=[each.queue for each in subscriptions])
-        async with operations(settings, check, stop):
+        # Open until the last batch is done: whoever watches a worker that stops sees that it lives, and is not ready.
+        async with operations(settings, health, lambda: read_figures(pool)):
             await _until_stopped(tasks, stop)
-        for consumer in consumers:
-            consumer.stop()
-        await _drain(tasks, settings.worker_grace)
-        listening.cancel()
-        await asyncio.gather(listening, return_exceptions=True)
-        await close_pool(pool)
+            for consumer in consumers:
+                consumer.stop()
+            await _drain(tasks, settings.worker_grace)
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+            await close_pool(pool)
 
     return serve
 
@@ -203,7 +207,9 @@ async def _drain(tasks: Sequence[asyncio.Task[None]], grace: float) -> None:
     for task in late:
         log.warning("worker.batch_given_up", grace=grace)
         task.cancel()
-    await asyncio.gather(*late, return_exceptions=True)
+    if late:
+        # A database that hangs takes no message back: its claims run out instead.
+        await asyncio.wait(late, timeout=HAND_BACK_WITHIN)
 
 
 def scheduler(database: Database) -> Serve:
@@ -214,16 +220,30 @@ def scheduler(database: Database) -> Serve:
         role = Scheduler(database, periodic_jobs(database.settings))
 
         async def check() -> None:
-            connection = await database.connect(Login.OWNER, purpose="scheduler check")
-            await connection.close()
+            async with _connected(database) as connection:
+                await check_schema(connection)
 
-        async with operations(database.settings, check, stop):
+        async def figures() -> list[QueueFigures]:
+            async with _connected(database) as connection:
+                return await read_figures(connection)
+
+        async with operations(database.settings, Health(check, stop=stop), figures):
             task = asyncio.create_task(role.run())
             await _until_stopped([task], stop)
             role.stop()
             await task
 
     return serve
+
+
+@asynccontextmanager
+async def _connected(database: Database) -> AsyncIterator[SessionConnection]:
+    """Yield a connection of the owner's beside the scheduler's own, which may be in the middle of a job."""
+    connection = await database.connect(Login.OWNER, purpose="scheduler check")
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=2)
 
 
 def periodic_jobs(settings: Settings) -> list[Job]:
@@ -270,17 +290,20 @@ def together(*parts: Serve) -> Serve:
 
 @asynccontextmanager
 async def operations(
-    settings: Settings, check: Callable[[], Awaitable[object]], stop: asyncio.Event
+    settings: Settings, health: Health, figures: Callable[[], Awaitable[Sequence[QueueFigures]]]
 ) -> AsyncIterator[None]:
     """Serve the operations port while the block runs, where it is open."""
     if settings.operations_port == 0:
         yield
         return
-    from sellflow.status.health import operations_app  # noqa: PLC0415
+    from sellflow.status.endpoints import operations_app  # noqa: PLC0415 - an open port alone needs a framework
+    from sellflow.status.queue_metrics import QueueMetrics  # noqa: PLC0415
 
     listener = bind(settings.operations_host, settings.operations_port, setting="SELLFLOW_OPERATIONS_PORT")
-    task = asyncio.create_task(serve_http(operations_app(check), listener, stop))
+    closed = asyncio.Event()
+    task = asyncio.create_task(serve_http(operations_app(health, QueueMetrics(figures)), listener, closed))
     try:
         yield
     finally:
+        closed.set()
         await task

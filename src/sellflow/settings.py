@@ -66,6 +66,7 @@ class Settings(BaseSettings):
     worker_calls: int = Field(ge=1)
     worker_poll_interval: float = Field(gt=0)
     worker_grace: float = Field(ge=0)
+    worker_stuck_after: float = Field(ge=1)
     retry_attempts: int = Field(ge=1)
     retry_base: float = Field(gt=0)
     retry_cap: float = Field(gt=0)

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 
 import structlog
 from prometheus_client import Counter, Histogram
@@ -21,7 +20,7 @@ from sellflow.queue.event_log import emit
 from sellflow.queue.handling import COLLISIONS, Handling
 from sellflow.queue.parking import release_followers, unpark
 from sellflow.queue.results import Done, Result, Withheld, finished, record
-from sellflow.queue.topics import Outbox, Registry, Subscription
+from sellflow.queue.topics import Event, Outbox, Registry, Subscription
 from sellflow.queue.wakeups import WakeUps
 from sellflow.settings import Settings
 from sellflow.waiting import wait_at_most
@@ -57,6 +56,11 @@ class Consumer:
         self._stopping = asyncio.Event()
         self._next_unpark = 0.0
         self._last_shop = 0
+        self.name = f"a consumer of {self._queue}"
+        #: When it last got a step further, on the monotonic clock.
+        self.progressed_at = time.monotonic()
+        for outcome in ("done", "retry", "dead"):
+            handled_total.labels(self._queue, outcome)  # a counter that appears at its first event hides that event
 
     def stop(self) -> None:
         """Finish the batch in hand, then return from `run`."""
@@ -67,6 +71,7 @@ class Consumer:
         """Serve the queue until `stop`; a lost database is waited for."""
         pause = 0.1
         while not self._stopping.is_set():
+            self.progressed_at = time.monotonic()
             try:
                 if not await self.run_once():
                     await self._wait_for_messages()
@@ -97,6 +102,7 @@ class Consumer:
         if found.claims:
             self._last_shop = found.last_shop
             log.debug("queue.claimed", queue=self._queue, messages=[each.msg_id for each in found.claims])
+            self.progressed_at = time.monotonic()
             async with self._keeping(found.claims):
                 await self._handle_all(found.claims)
         return len(found.claims) + found.moved
@@ -162,13 +168,18 @@ class Consumer:
             abandoned_total.labels(self._queue).inc()
             log.info("queue.collision", queue=self._queue, error=str(error))
             return False
+        self.progressed_at = time.monotonic()
         batch_seconds.labels(self._queue).observe(time.perf_counter() - started)
         for result in results:
             self._report(result)
         return True
 
     async def _call_outside(self, claims: Sequence[Claim]) -> dict[int, Answer]:
-        ask = partial(self._handling.ask, self._pool)
+        async def ask(held: Claim, event: Event) -> Answer:
+            answer = await self._handling.ask(self._pool, held, event)
+            self.progressed_at = time.monotonic()
+            return answer
+
         return await call_outside(self._pool, self._queue, claims, ask, at_a_time=self._settings.worker_calls)
 
     async def _work(

@@ -22,7 +22,7 @@ from sellflow.queue.topics import Event, Handler, Outbox, Subscription
 from sellflow.settings import Settings
 
 handler_seconds = Histogram(
-    "sellflow_handler_seconds", "Seconds of one handler's work on a batch.", ["queue", "handler"]
+    "sellflow_handler_seconds", "Seconds of one handler's work on a batch.", ["queue", "handler", "outcome"]
 )
 
 #: Another worker got in the way; the same batch succeeds when it is tried again.
@@ -145,10 +145,14 @@ class Handling:
                 raise each.error
         handler = batch[0].handler
         assert handler is not None
-        started = time.perf_counter()
-        async with savepoint(connection):
-            details = await handler.apply(connection, [(each.event, each.parsed) for each in batch], outbox)
-        handler_seconds.labels(self._subscription.queue, handler.name).observe(time.perf_counter() - started)
+        started, outcome = time.perf_counter(), "failed"
+        try:
+            async with savepoint(connection):
+                details = await handler.apply(connection, [(each.event, each.parsed) for each in batch], outbox)
+            outcome = "done"
+        finally:
+            labels = (self._subscription.queue, handler.name, outcome)
+            handler_seconds.labels(*labels).observe(time.perf_counter() - started)
         return details
 
     def _failed(self, failed: Ready, error: Exception, held_up: set[Line]) -> Failed:
