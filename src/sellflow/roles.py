@@ -15,7 +15,7 @@ import uvicorn
 from sellflow.edge.customer_tokens import ensure_signing_key
 from sellflow.errors import ConfigurationError, PortTakenError
 from sellflow.loyalty import handlers as loyalty
-from sellflow.postgres.database import Database, Login, SessionConnection, close_pool
+from sellflow.postgres.database import Database, Login, SessionConnection, close_connection, close_pool
 from sellflow.postgres.opening import Prepare, check_revision
 from sellflow.postgres.revisions import check_schema
 from sellflow.queue.consumer import Consumer
@@ -243,7 +243,7 @@ async def _connected(database: Database) -> AsyncIterator[SessionConnection]:
     try:
         yield connection
     finally:
-        await connection.close(timeout=2)
+        await close_connection(connection)
 
 
 def periodic_jobs(settings: Settings) -> list[Job]:

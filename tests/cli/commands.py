@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,22 @@ import structlog
 
 from sellflow.cli import main
 
+#: Seconds that a test waits for another process at most.
+PATIENCE = 45
+
 
 def free_port() -> int:
     """Return a port that nothing listens on just now."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
+
+
+async def until(reached: Callable[[], Awaitable[object]]) -> None:
+    """Look again and again until another process brought something about."""
+    async with asyncio.timeout(PATIENCE):
+        while not await reached():  # noqa: ASYNC110 - an event cannot be shared with it
+            await asyncio.sleep(0.05)
 
 
 def environment(data_dir: Path, **settings: object) -> dict[str, str]:

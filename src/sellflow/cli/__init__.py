@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from sellflow.cli import accounts, database, demo, explain, roles, simulate, up
+from sellflow.cli import accounts, database, deadletters, demo, explain, queues, roles, simulate, up
 from sellflow.errors import ConfigurationError, SellflowError
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ accounts.register(app)
 simulate.register(app)
 demo.register(app)
 explain.register(app)
+queues.register(app)
+deadletters.register(app)
 
 
 def main() -> None:

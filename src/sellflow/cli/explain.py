@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from sellflow.cli.opening import as_owner, start
 from sellflow.loyalty.statements import ToldOrder, ToldTransfer, find_orders, transfers_for
@@ -18,9 +19,11 @@ from sellflow.postgres.database import SessionConnection
 from sellflow.queue.story import (
     ToldAttempt,
     ToldEvent,
+    ToldLetter,
     ToldMessage,
     attempts_at,
     events_about,
+    letters_about,
     messages_of,
 )
 from sellflow.shops import store as shops
@@ -39,6 +42,7 @@ class Story:
     events: list[ToldEvent]
     attempts: list[ToldAttempt]
     messages: list[ToldMessage]
+    letters: list[ToldLetter]
     transfers: list[ToldTransfer]
 
 
@@ -78,13 +82,15 @@ async def _stories(connection: SessionConnection, shop_id: int | None, identity:
 
 
 async def _story(connection: SessionConnection, told: ToldOrder | None, shop_id: int | None, order_id: str) -> Story:
-    events = await events_about(connection, shop_id, f"order:{order_id}")
+    key = f"order:{order_id}"
+    events = await events_about(connection, shop_id, key)
     event_ids = sorted({event.event_id for event in events})
     return Story(
         order=told,
         events=events,
         attempts=await attempts_at(connection, event_ids),
         messages=await messages_of(connection, event_ids),
+        letters=await letters_about(connection, shop_id, key),
         transfers=await transfers_for(connection, told.shop_id, order_source(told.order_id)) if told else [],
     )
 
@@ -92,25 +98,46 @@ async def _story(connection: SessionConnection, told: ToldOrder | None, shop_id:
 def verdict(story: Story) -> str:  # noqa: PLR0911 - one return for each thing that can be said
     """Say in a sentence or two why the order has the points it has."""
     points = sum(transfer.points for transfer in story.transfers)
-    dead = [event for event in story.events if event.outcome == "dead"]
+    unresolved = [letter for letter in story.letters if letter.state == "waiting"]
     if not story.events and story.order is None:
         return (
             "No webhook about this order has arrived. Check the id; whether the shop sends orders to this address; and "
             "whether a delivery was set aside because its body could not be read (the status page counts them)."
         )
+    if unresolved and (not story.transfers or unresolved[-1].blocks_key):
+        return _set_aside(unresolved[-1])
     if story.messages:
         first = story.messages[0]
         return f"On its way: a message {first.state} in the queue {first.queue} (due {first.due_at:%H:%M:%S} UTC)."
     if any(event.shop_id is None for event in story.events):
         domain = story.events[0].shop_domain
         return f"The webhooks are kept: the shop {domain} has not installed the app yet. They are handled when it does."
-    if dead and not story.transfers:
-        return f"Set aside after {dead[-1].attempts} attempt(s): {dead[-1].detail}"
+    if story.letters and story.letters[-1].state == "discarded" and not story.transfers:
+        return f"No points: {letter_fate(story.letters[-1])}."
     if story.transfers and points > 0:
         return f"Customer {story.transfers[-1].customer_id} has {points} points from this order."
     if story.transfers:
         return f"Everything that this order earned was taken back: {_last_detail(story)}."
     return f"No points: {_last_detail(story)}."
+
+
+def _set_aside(letter: ToldLetter) -> str:
+    return (
+        f"Set aside after {letter.attempts} attempt(s): {letter.error_message}. When the cause is mended: "
+        f"sellflow deadletters replay {letter.dead_letter_id}"
+    )
+
+
+def letter_fate(letter: ToldLetter) -> str:
+    """Say what became of a dead letter."""
+    told = f"dead letter {letter.dead_letter_id} of the queue {letter.queue}"
+    if letter.state == "waiting":
+        return f"{told} waits to be replayed or discarded" + (
+            f", after {letter.replays} replay(s)" if letter.replays else ""
+        )
+    when = f" at {letter.resolved_at:%Y-%m-%d %H:%M:%S}" if letter.resolved_at else ""
+    why = f" ({letter.reason})" if letter.reason else ""
+    return f"{told} was {letter.state}{when} by {letter.resolved_by or 'somebody'}{why}"
 
 
 def _last_detail(story: Story) -> str:
@@ -120,7 +147,7 @@ def _last_detail(story: Story) -> str:
 def _show(story: Story, identity: str) -> None:
     told = story.order
     title = f"Order {told.name or ''} {told.order_id}".strip() if told else f"Order {identity}"
-    console.print(Panel(verdict(story), title=title, title_align="left"))
+    console.print(Panel(Text(verdict(story)), title=title, title_align="left"))
     if told and told.revised_at:
         state = "cancelled" if told.cancelled_at else told.financial_status.replace("_", " ")
         console.print(
@@ -141,6 +168,7 @@ def _events_table(story: Story) -> Table:
         failures = [each for each in story.attempts if each.event_id == event.event_id]
         told = [f"attempt {each.attempt} failed: {each.error_class}: {each.error_message}" for each in failures]
         told += [f"{m.state}, {m.queue}" for m in story.messages if m.event_id == event.event_id]
+        told += [letter_fate(each) for each in story.letters if _is_of(each, event)]
         outcome = f"{event.outcome}: {event.detail}" if event.outcome else ""
         table.add_row(
             f"{event.received_at:%Y-%m-%d %H:%M:%S}",
@@ -149,9 +177,14 @@ def _events_table(story: Story) -> Table:
             event.webhook_id or "",
             event.queue or "",
             str(event.attempts or ""),
-            "\n".join([*told, outcome] if outcome else told) or "stored; no queue wants this topic",
+            Text("\n".join([*told, outcome] if outcome else told) or "stored; no queue wants this topic"),
         )
     return table
+
+
+def _is_of(letter: ToldLetter, event: ToldEvent) -> bool:
+    """Say whether a letter is told in the row of an event and queue; one that is on its way again has no outcome."""
+    return letter.event_id == event.event_id and event.queue in (letter.queue, None)
 
 
 def _transfers_table(story: Story) -> Table:

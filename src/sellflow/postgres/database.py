@@ -119,6 +119,20 @@ async def _nothing_to_reset(_: object) -> None:
     """Skip the driver's reset on release: settings are only ever made for one transaction (SET LOCAL)."""
 
 
+async def close_connection(connection: SessionConnection, *, within: float = 2.0) -> None:
+    """Close a session connection, or cut it; no fault of its end replaces what its user is being told.
+
+    A cancelled task above all: it would go on, taking the fault for a lost database.
+    """
+    if connection.is_closed():
+        return
+    try:
+        await connection.close(timeout=within)
+    except UNAVAILABLE as error:
+        log.warning("postgres.connection_cut", error=repr(error), within=within)
+        connection.terminate()
+
+
 async def close_pool(pool: Pool, *, within: float = 5.0) -> None:
     """Close a pool and cut what does not come back in time: the driver waits for a stuck connection without end."""
     try:

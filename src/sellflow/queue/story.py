@@ -49,6 +49,24 @@ class ToldMessage:
     due_at: datetime
 
 
+@dataclass(frozen=True)
+class ToldLetter:
+    """A dead letter: an event that a queue set aside after its last attempt, and what somebody decided."""
+
+    dead_letter_id: int
+    event_id: int
+    queue: str
+    state: str
+    attempts: int
+    error_message: str
+    failed_at: datetime
+    replays: int
+    blocks_key: bool
+    resolved_at: datetime | None
+    resolved_by: str
+    reason: str
+
+
 async def events_about(connection: SessionConnection, shop_id: int | None, key: str) -> list[ToldEvent]:
     """Return the events about `key` in the order they arrived, those of shops not yet known among them."""
     rows = await connection.fetch(
@@ -76,6 +94,22 @@ async def attempts_at(connection: SessionConnection, event_ids: list[int]) -> li
         event_ids,
     )
     return [ToldAttempt(**row) for row in rows]
+
+
+async def letters_about(connection: SessionConnection, shop_id: int | None, key: str) -> list[ToldLetter]:
+    """Return the dead letters about `key`, in the order in which they first failed."""
+    rows = await connection.fetch(
+        """
+        SELECT d.dead_letter_id, d.event_id, d.queue, d.state, d.attempts, d.error_message, d.failed_at, d.replays,
+               d.blocks_key, d.resolved_at, d.resolved_by, d.reason
+        FROM events e JOIN dead_letters d ON d.shop_id = e.shop_id AND d.day = e.day AND d.event_id = e.event_id
+        WHERE e.key = $2 AND e.key <> '' AND ($1::bigint IS NULL OR e.shop_id = $1)
+        ORDER BY d.dead_letter_id
+        """,
+        shop_id,
+        key,
+    )
+    return [ToldLetter(**row) for row in rows]
 
 
 async def messages_of(connection: SessionConnection, event_ids: list[int]) -> list[ToldMessage]:

@@ -8,7 +8,7 @@ from collections import defaultdict
 import structlog
 
 from sellflow.errors import DatabaseUnavailableError
-from sellflow.postgres.database import UNAVAILABLE, Database, Login
+from sellflow.postgres.database import UNAVAILABLE, Database, Login, close_connection
 from sellflow.queue.routing import WAKE_UP_CHANNEL
 
 log = structlog.get_logger(__name__)
@@ -50,8 +50,7 @@ class WakeUps:
                 event.set()
             await lost.wait()
         finally:
-            if not connection.is_closed():
-                await connection.close(timeout=2)
+            await close_connection(connection)
 
     def _announced(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         if payload in self._events:
