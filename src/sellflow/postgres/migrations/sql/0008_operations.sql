@@ -4,8 +4,8 @@ ALTER TABLE dead_letters
     ADD COLUMN resolved_by text NOT NULL DEFAULT '',
     ADD COLUMN reason      text NOT NULL DEFAULT '';
 
--- Lists and bulk replays walk those that wait by their number, page by page.
-CREATE INDEX dead_letters_waiting_pages ON dead_letters (dead_letter_id) WHERE state = 'waiting';
+-- Lists and bulk replays walk a queue's by their number, page by page.
+CREATE INDEX dead_letters_waiting_pages ON dead_letters (queue, dead_letter_id) WHERE state = 'waiting';
 
 -- Figures of the queues --------------------------------------------------------------------------------------
 CREATE INDEX parked_messages_followers ON parked_messages (queue) WHERE due_at IS NULL;
