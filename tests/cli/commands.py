@@ -20,7 +20,7 @@ import structlog
 from sellflow.cli import main
 
 #: Seconds that a test waits for another process at most.
-PATIENCE = 45
+PATIENCE = 80
 
 
 def free_port() -> int:
