@@ -220,14 +220,14 @@ def test_queues_are_shown_paused_and_resumed(operator: Operator) -> None:
     assert "Resumed: the queue loyalty." in operator.runs("queues", "resume", "loyalty").out
     assert "It was not paused: the queue loyalty." in operator.runs("queues", "resume", "loyalty").out
     operator.runs("queues", "resume", "all", "--shop", DOMAIN)
-    assert operator.sql("SELECT FROM pauses") == []
+    assert operator.sql("SELECT 1 FROM pauses") == []
     assert "no queue 'lap'" in operator.runs("queues", "pause", "lap", "--reason", "x", code=1).err
 
 
 def test_the_live_table_ends_with_ctrl_c_and_fits_a_narrow_terminal(operator: Operator) -> None:
     operator.env["COLUMNS"] = "44"
     looked = """
-        SELECT FROM pg_stat_activity
+        SELECT 1 FROM pg_stat_activity
         WHERE application_name = 'sellflow command' AND query LIKE '%pauses p LEFT JOIN%' AND state = 'idle'
     """
     with operator.starts("queues", "--watch") as process:
