@@ -40,7 +40,8 @@ class Operator:
 
     def sql(self, statement: str, *values: object) -> list[tuple[object, ...]]:
         with psycopg.connect(self.url, user=SUPERUSER) as connection:
-            cursor = connection.execute(statement.encode(), values or None)  # None: a % is a %
+            # Without values, a % in the statement is no placeholder.
+            cursor = connection.execute(statement.encode(), values or None)
             return cursor.fetchall() if cursor.description else []
 
     def has_letters(self, *, first: int = 1, count: int = 1, code: str = "lab.hopeless", blocks: bool = False) -> None:
