@@ -48,8 +48,11 @@ class Operator:
         """Let the loyalty queue have failed at orders from `first` on; the dead letters have the same numbers."""
         self.sql(
             """
-            WITH numbers AS (SELECT generate_series(%s::bigint, %s::bigint) AS n), shop AS (SELECT * FROM shops WHERE domain = %s),
-            stored AS (
+            WITH numbers AS (
+                SELECT generate_series(%s::bigint, %s::bigint) AS n
+            ), shop AS (
+                SELECT * FROM shops WHERE domain = %s
+            ), stored AS (
                 INSERT INTO events (day, event_id, app_id, shop_id, shop_domain, topic, key, payload)
                 SELECT (now() AT TIME ZONE 'UTC')::date, n, app_id, shop_id, domain, 'shopify.orders.paid',
                        'order:' || n, convert_to(json_build_object('id', n)::text, 'utf8') FROM numbers, shop
