@@ -20,7 +20,7 @@ from sellflow.loyalty.store import set_spend_rule
 from sellflow.postgres.database import Database, Login, Pool, SessionConnection, close_pool
 from sellflow.postgres.embedded import DATABASE, SUPERUSER, EmbeddedPostgres
 from sellflow.postgres.opening import prepare
-from sellflow.queue.topics import Registry
+from sellflow.queue.registry import Registry
 from sellflow.roles import build_registry, prepare_above
 from sellflow.settings import Settings, load_settings
 from sellflow.shops.models import App, Shop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import asyncpg
@@ -16,7 +16,8 @@ from sellflow.logs import configure_logging
 from sellflow.postgres.database import Connection, Database, Login, Pool, SessionConnection
 from sellflow.queue.consumer import Consumer
 from sellflow.queue.event_log import adopt
-from sellflow.queue.topics import Event, Handler, Outbox, Registry, Subscription
+from sellflow.queue.registry import Registry
+from sellflow.queue.topics import Event, Outbox, Subscription
 from sellflow.queue.wakeups import WakeUps
 from sellflow.settings import Settings, load_settings
 from sellflow.shops.models import App
@@ -97,13 +98,14 @@ async def test_a_failing_handler_is_logged_and_set_aside_without_secrets(
 ) -> None:
     app_before = tenant.app
 
-    async def fail(connection: Connection, batch: Sequence[tuple[Event, object]], _outbox: Outbox) -> Mapping[int, str]:
+    subscription = Subscription("shops", {"shopify.app.uninstalled": "removed"})
+
+    @subscription.handler("shopify.app.uninstalled", parse=lambda _: None)
+    async def fail(connection: Connection, batch: Sequence[tuple[Event, object]], _outbox: Outbox) -> None:
         app = app_before
         secret = app.client_secret
         raise LookupError(f"{len(secret)} characters, {app!r}, {connection!r}, {len(batch)}")
 
-    handler = Handler(name="fail", patterns=("shopify.app.uninstalled",), parse=lambda _: None, apply=fail)
-    subscription = Subscription(queue="shops", topics={"shopify.app.uninstalled": "removed"}, handlers=(handler,))
     settings = database.settings.model_copy(
         update={"log_format": log_format, "log_level": "debug", "retry_attempts": 1}
     )

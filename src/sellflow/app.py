@@ -18,7 +18,7 @@ from sellflow.loyalty import mobile_api
 from sellflow.postgres.database import Database, Login, Pool, close_pool
 from sellflow.postgres.revisions import check_schema
 from sellflow.queue.figures import QueueFigures, read_figures
-from sellflow.queue.topics import Registry
+from sellflow.queue.registry import Registry
 from sellflow.shops.directory import AppDirectory
 from sellflow.status import page
 from sellflow.status.endpoints import health_routes

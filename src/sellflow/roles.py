@@ -22,8 +22,8 @@ from sellflow.queue.consumer import Consumer
 from sellflow.queue.event_log import adopt
 from sellflow.queue.figures import QueueFigures, read_figures
 from sellflow.queue.periodic import Job, Scheduler
+from sellflow.queue.registry import Registry
 from sellflow.queue.setup import prepare_queues
-from sellflow.queue.topics import Registry
 from sellflow.queue.wakeups import WakeUps
 from sellflow.settings import Settings
 from sellflow.shops import handlers as shops
@@ -42,7 +42,7 @@ HAND_BACK_WITHIN = 3.0
 
 def build_registry() -> Registry:
     """Return every domain's subscription."""
-    return Registry([loyalty.SUBSCRIPTION, shops.SUBSCRIPTION])
+    return Registry([loyalty.subscription, shops.subscription])
 
 
 def prepare_above(settings: Settings) -> Prepare:

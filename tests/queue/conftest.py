@@ -12,9 +12,10 @@ from sellflow.postgres.database import Connection, Database, Pool, SessionConnec
 from sellflow.queue.claims import Claim, claim
 from sellflow.queue.consumer import Consumer
 from sellflow.queue.event_log import emit
+from sellflow.queue.registry import Registry
 from sellflow.queue.retries import RetryPolicy
 from sellflow.queue.setup import prepare_queues
-from sellflow.queue.topics import EmittedEvent, Event, Handler, Outbox, Registry, Subscription
+from sellflow.queue.topics import EmittedEvent, Event, Outbox, Subscription
 from sellflow.queue.wakeups import WakeUps
 from tests.conftest import Tenant
 from tests.edge.serving import with_settings
@@ -38,27 +39,21 @@ class Laboratory:
         self.batches: list[list[str]] = []
         self.handled = asyncio.Condition()
         self.cured = False
-        work = Handler(name="work", patterns=("lab.work.*",), parse=self._parse, apply=self._apply)
-        strict = Handler(
-            name="strict", patterns=("lab.strict",), parse=self._parse, apply=self._apply, after_dead_letter="block"
-        )
-        patient = Handler(
-            name="patient", patterns=("lab.patient",), parse=self._parse, apply=self._apply, retry=RetryPolicy(9, 1, 1)
-        )
-        hear = Handler(name="hear", patterns=("lab.said",), parse=self._parse, apply=self._apply)
-        ask = Handler(name="ask", patterns=("lab.ask",), parse=self._parse, apply=self._apply_answers, call=self._call)
-        topics = dict.fromkeys(
-            ("lab.work.now", "lab.strict", "lab.patient", "lab.said", "lab.unheard", "lab.ask"), "said by a test"
-        )
         self.calls: list[str] = []
         self.called = asyncio.Condition()
-        self.registry = Registry(
-            [
-                Subscription("lab", topics, (work, strict, patient)),
-                Subscription("listener", {}, (hear,)),
-                Subscription("outside", {}, (ask,)),
-            ],
-        )
+        self.registry = Registry(self._subscriptions())
+
+    def _subscriptions(self) -> list[Subscription]:
+        topics = ("lab.work.now", "lab.strict", "lab.patient", "lab.said", "lab.unheard", "lab.ask")
+        lab = Subscription("lab", dict.fromkeys(topics, "said by a test"))
+        lab.handler("lab.work.*", name="work", parse=self._parse)(self._apply)
+        lab.handler("lab.strict", name="strict", parse=self._parse, after_dead_letter="block")(self._apply)
+        lab.handler("lab.patient", name="patient", parse=self._parse, retry=RetryPolicy(9, 1, 1))(self._apply)
+        listener = Subscription("listener")
+        listener.handler("lab.said", name="hear", parse=self._parse)(self._apply)
+        outside = Subscription("outside")
+        outside.handler("lab.ask", name="ask", parse=self._parse, call=self._call)(self._apply_answers)
+        return [lab, listener, outside]
 
     async def prepare(self) -> None:
         """Make the queues and a table for effects."""
@@ -113,11 +108,11 @@ class Laboratory:
 
     async def _apply_answers(
         self, connection: Connection, batch: Sequence[tuple[Event, tuple[str, str]]], outbox: Outbox
-    ) -> Mapping[int, str]:
+    ) -> None:
+        """Write the answers down, and have nothing to say about it."""
         await connection.execute(
             "INSERT INTO effects (effect) SELECT unnest($1::text[])", [answer for _, (_, answer) in batch]
         )
-        return {}
 
     @staticmethod
     async def _misbehave(connection: Connection, word: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sellflow.postgres.database import Database, Pool, SessionConnection
 from sellflow.queue.consumer import Consumer
-from sellflow.queue.topics import Registry
+from sellflow.queue.registry import Registry
 from sellflow.queue.wakeups import WakeUps
 
 

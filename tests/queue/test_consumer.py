@@ -13,7 +13,7 @@ from sellflow.postgres.transactions import batch_transaction
 from sellflow.queue.claims import hand_back, take
 from sellflow.queue.consumer import Consumer
 from sellflow.queue.event_log import adopt
-from sellflow.queue.topics import Registry
+from sellflow.queue.registry import Registry
 from sellflow.queue.wakeups import WakeUps
 from sellflow.shops.store import install_shop
 from tests.queue.conftest import Laboratory

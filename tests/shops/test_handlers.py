@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from sellflow.postgres.database import Database, Pool, SessionConnection
-from sellflow.queue.topics import Registry
+from sellflow.queue.registry import Registry
 from sellflow.webhooks.store import Delivery, DeliveryStore
 from tests.conftest import Tenant
 from tests.queue.consuming import drain

@@ -10,7 +10,7 @@ import pytest
 
 from sellflow.errors import DatabaseUnavailableError, SellflowError
 from sellflow.postgres.database import Pool, SessionConnection
-from sellflow.queue.topics import Registry
+from sellflow.queue.registry import Registry
 from sellflow.webhooks.group_commit import GroupCommit, LateError, WaitingRoomFullError
 from sellflow.webhooks.store import Delivery, DeliveryStore, RefusedByDatabaseError
 from tests.conftest import Tenant

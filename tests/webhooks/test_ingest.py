@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY
 from sellflow.postgres.database import Database, Pool, SessionConnection
 from sellflow.postgres.embedded import DATABASE, SUPERUSER
 from sellflow.queue.event_log import adopt
-from sellflow.queue.topics import Registry
+from sellflow.queue.registry import Registry
 from sellflow.shops import directory
 from sellflow.shops.store import forget_previous_secret, install_shop, rotate_secret
 from tests.conftest import SECRET, Tenant

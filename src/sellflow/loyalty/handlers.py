@@ -26,11 +26,27 @@ from sellflow.loyalty.payloads import parse_news
 from sellflow.loyalty.rules import changes, is_earning, reason_for_nothing, revise, target_points
 from sellflow.loyalty.store import OrderKey
 from sellflow.postgres.database import Connection
-from sellflow.queue.topics import EmittedEvent, Event, Handler, Outbox, Subscription
+from sellflow.queue import EmittedEvent, Event, Outbox, Subscription
 
 POINTS_EARNED = "loyalty.points.earned"
 POINTS_CLAWED_BACK = "loyalty.points.clawed_back"
 TOPIC_OF = {MovementKind.EARN: POINTS_EARNED, MovementKind.CLAWBACK: POINTS_CLAWED_BACK}
+
+subscription = Subscription(
+    "loyalty",
+    {
+        "shopify.orders.create": "an order was placed",
+        "shopify.orders.paid": "an order was paid for",
+        "shopify.orders.updated": "an order changed in any way",
+        "shopify.orders.edited": "lines of an order were added or removed",
+        "shopify.orders.cancelled": "an order was cancelled",
+        "shopify.orders.fulfilled": "everything of an order was sent",
+        "shopify.orders.partially_fulfilled": "a part of an order was sent",
+        "shopify.refunds.create": "something of an order was given back",
+        POINTS_EARNED: "a customer gained points",
+        POINTS_CLAWED_BACK: "points were taken back after a refund, a cancellation or an edit",
+    },
+)
 
 
 class ForeignOrderError(PermanentError):
@@ -50,6 +66,7 @@ class KnownOrder:
     event: Event
 
 
+@subscription.handler("shopify.orders.*", "shopify.refunds.create", parse=parse_news)
 async def record_orders(
     connection: Connection, batch: Sequence[tuple[Event, OrderNews]], outbox: Outbox
 ) -> Mapping[int, str]:
@@ -212,28 +229,3 @@ def _announcement(transfer: Transfer) -> EmittedEvent:
     return EmittedEvent(
         movement.shop_id, TOPIC_OF[movement.kind], f"customer:{movement.customer_id}", orjson.dumps(payload)
     )
-
-
-SUBSCRIPTION = Subscription(
-    queue="loyalty",
-    topics={
-        "shopify.orders.create": "an order was placed",
-        "shopify.orders.paid": "an order was paid for",
-        "shopify.orders.updated": "an order changed in any way",
-        "shopify.orders.edited": "lines of an order were added or removed",
-        "shopify.orders.cancelled": "an order was cancelled",
-        "shopify.orders.fulfilled": "everything of an order was sent",
-        "shopify.orders.partially_fulfilled": "a part of an order was sent",
-        "shopify.refunds.create": "something of an order was given back",
-        POINTS_EARNED: "a customer gained points",
-        POINTS_CLAWED_BACK: "points were taken back after a refund, a cancellation or an edit",
-    },
-    handlers=(
-        Handler(
-            name="record_orders",
-            patterns=("shopify.orders.*", "shopify.refunds.create"),
-            parse=parse_news,
-            apply=record_orders,
-        ),
-    ),
-)

@@ -10,11 +10,12 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from sellflow.errors import InvalidPayloadError
 from sellflow.loyalty.models import Order, OrderLine, OrderNews, Refund, RefundLine
-from sellflow.queue.topics import Event
+from sellflow.queue import Event
+from sellflow.queue.payloads import read_json
 
 #: More than any order is worth in any currency; beyond it an amount is a fault, and points would not be exact.
 LARGEST_AMOUNT = Decimal(10_000_000_000)
@@ -151,25 +152,16 @@ def parse_news(event: Event) -> OrderNews:
     InvalidPayloadError
         If the payload is no such resource, naming the fields at fault.
     """
-    try:
-        if event.topic == "shopify.refunds.create":
-            refund = _refund(_RefundResource.model_validate_json(event.payload), event)
-            return OrderNews(refund.order_id, None, (refund,))
-        if event.topic == "shopify.orders.edited":
-            # Says which lines changed but not what they cost; the orders/updated that goes with it does.
-            edit = _OrderEdited.model_validate_json(event.payload)
-            return OrderNews(edit.order_edit.order_id, None, ())
-        resource = _OrderResource.model_validate_json(event.payload)
-        order = _order(resource, event)
-    except ValidationError as error:
-        faults = "; ".join(_fault(detail["loc"], detail["msg"]) for detail in error.errors(include_url=False)[:5])
-        raise InvalidPayloadError(f"not a valid {event.topic} payload: {faults}") from None
+    if event.topic == "shopify.refunds.create":
+        refund = _refund(read_json(_RefundResource, event), event)
+        return OrderNews(refund.order_id, None, (refund,))
+    if event.topic == "shopify.orders.edited":
+        # Says which lines changed but not what they cost; the orders/updated that goes with it does.
+        return OrderNews(read_json(_OrderEdited, event).order_edit.order_id, None, ())
+    resource = read_json(_OrderResource, event)
+    order = _order(resource, event)
     refunds = tuple(_refund(each, event) for each in resource.refunds or () if each.order_id == resource.id)
     return OrderNews(order.order_id, order, refunds)
-
-
-def _fault(location: tuple[int | str, ...], message: str) -> str:
-    return f"{'.'.join(map(str, location)) or 'body'}: {message}"
 
 
 def _order(resource: _OrderResource, event: Event) -> Order:

@@ -19,8 +19,9 @@ from sellflow.queue.claims import Claim, claim, extend, hand_back, take
 from sellflow.queue.event_log import emit
 from sellflow.queue.handling import COLLISIONS, Handling
 from sellflow.queue.parking import release_followers, unpark
+from sellflow.queue.registry import Registry
 from sellflow.queue.results import Done, Result, Withheld, finished, record
-from sellflow.queue.topics import Event, Outbox, Registry, Subscription
+from sellflow.queue.topics import Event, Outbox, Subscription
 from sellflow.queue.wakeups import WakeUps
 from sellflow.settings import Settings
 from sellflow.waiting import wait_at_most

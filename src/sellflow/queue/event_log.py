@@ -8,8 +8,9 @@ import structlog
 from prometheus_client import Counter
 
 from sellflow.postgres.database import Connection, SessionConnection
+from sellflow.queue.registry import Registry
 from sellflow.queue.routing import announcements, sending
-from sellflow.queue.topics import EmittedEvent, Registry
+from sellflow.queue.topics import EmittedEvent
 
 log = structlog.get_logger(__name__)
 

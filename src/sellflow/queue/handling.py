@@ -153,7 +153,7 @@ class Handling:
         finally:
             labels = (self._subscription.queue, handler.name, outcome)
             handler_seconds.labels(*labels).observe(time.perf_counter() - started)
-        return details
+        return details or {}
 
     def _failed(self, failed: Ready, error: Exception, held_up: set[Line]) -> Failed:
         policy = (failed.handler and failed.handler.retry) or self._policy

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sellflow.postgres.database import SessionConnection
-from sellflow.queue.topics import Registry
+from sellflow.queue.registry import Registry
 
 
 async def prepare_queues(connection: SessionConnection, registry: Registry, *, days_ahead: int) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import lru_cache
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias, TypeVar, overload
 
-from sellflow.errors import ConfigurationError, UndeclaredTopicError
+from sellflow.errors import ConfigurationError
 from sellflow.postgres.database import Connection, Pool
 from sellflow.queue.retries import RetryPolicy
-from sellflow.queue.routing import Routes
 
 #: Emitted by the queue itself, for whoever subscribes to it.
 DEAD_LETTER_TOPIC = "queue.dead_letter"
@@ -55,86 +55,123 @@ class Outbox:
         self.events.append(event)
 
 
+Parsed = TypeVar("Parsed")
+Answered = TypeVar("Answered")
+
 #: Turns a raw event into what the handler works on; raises InvalidPayloadError. Pure, so one event's fault
-#: is found without touching the others.
-Parse = Callable[[Event], Any]
+#: is found without touching the others. `json_of` makes one of a pydantic model.
+Parse: TypeAlias = Callable[[Event], Parsed]
 #: Applies a batch of (event, parsed) pairs with set-based SQL inside the given transaction. Returns, by event
-#: id, one sentence on what it did: `sellflow explain` shows it.
-Apply = Callable[[Connection, Sequence[tuple[Event, Any]], Outbox], Awaitable[Mapping[int, str]]]
+#: id, one sentence on what it did, for `sellflow explain` to show; or nothing.
+Apply: TypeAlias = Callable[
+    [Connection, Sequence[tuple[Event, Parsed]], Outbox], Awaitable[Mapping[int, str]] | Awaitable[None]
+]
 #: Does what one event asks of the outside world, outside any transaction and at least once, several events at a
 #: time but those of one key one after the other. `apply` gets (event, (parsed, what this returned)).
-Call = Callable[[Pool, Event, Any], Awaitable[Any]]
+Call: TypeAlias = Callable[[Pool, Event, Parsed], Awaitable[Answered]]
+#: What becomes of later messages of the same shop and key after a dead letter: they go on, or wait until somebody
+#: replays or discards it.
+AfterDeadLetter: TypeAlias = Literal["continue", "block"]
 
 
 @dataclass(frozen=True)
 class Handler:
-    """What a queue does with the topics that match `patterns` (pgmq's: * one word, # any number).
-
-    `retry` is the settings' policy where it is None. After a dead letter, later messages of the same shop and key
-    `continue`, or `block` until somebody replays or discards it.
-    """
+    """What a queue does with the topics that match `patterns` (pgmq's: * one word, # any number)."""
 
     name: str
     patterns: tuple[str, ...]
-    parse: Parse
-    apply: Apply
-    call: Call | None = None
-    retry: RetryPolicy | None = None
-    after_dead_letter: Literal["continue", "block"] = "continue"
+    parse: Parse[Any]
+    apply: Apply[Any]
+    call: Call[Any, Any] | None
+    retry: RetryPolicy | None
+    after_dead_letter: AfterDeadLetter
 
 
-@dataclass(frozen=True)
 class Subscription:
-    """A domain's place in the stream: its queue, the topics it declares, and its handlers.
+    """A domain's place in the stream: its queue, the topics it declares with their meaning, and its handlers.
 
     `announces` says whether its dead letters are events themselves: those of the queue that delivers such events
     to the outside must not be, or one broken endpoint would be told of itself for ever.
     """
 
-    queue: str
-    topics: Mapping[str, str]
-    handlers: tuple[Handler, ...]
-    announces: bool = True
+    def __init__(self, queue: str, topics: Mapping[str, str] | None = None, *, announces: bool = True) -> None:
+        self.queue = queue
+        self.topics: Mapping[str, str] = MappingProxyType(dict(topics or {}))
+        self.announces = announces
+        self._handlers: list[Handler] = []
+        self._is_complete = False
+
+    @property
+    def handlers(self) -> tuple[Handler, ...]:
+        """Its handlers, in the order they were declared."""
+        return tuple(self._handlers)
 
     @property
     def calls(self) -> bool:
         """Whether any of its handlers works on the outside world."""
-        return any(handler.call for handler in self.handlers)
+        return any(handler.call for handler in self._handlers)
 
-    def handler_for(self, topic: str) -> Handler | None:
-        """Return the first handler whose patterns match `topic`."""
-        return next((h for h in self.handlers if any(matches(p, topic) for p in h.patterns)), None)
+    @overload
+    def handler(
+        self,
+        *patterns: str,
+        parse: Parse[Parsed],
+        name: str = ...,
+        retry: RetryPolicy | None = ...,
+        after_dead_letter: AfterDeadLetter = ...,
+    ) -> Callable[[Apply[Parsed]], Apply[Parsed]]: ...
 
+    @overload
+    def handler(
+        self,
+        *patterns: str,
+        parse: Parse[Parsed],
+        call: Call[Parsed, Answered],
+        name: str = ...,
+        retry: RetryPolicy | None = ...,
+        after_dead_letter: AfterDeadLetter = ...,
+    ) -> Callable[[Apply[tuple[Parsed, Answered]]], Apply[tuple[Parsed, Answered]]]: ...
 
-class Registry:
-    """All subscriptions of an installation, checked against each other at start."""
+    def handler(
+        self,
+        *patterns: str,
+        parse: Parse[Any],
+        call: Call[Any, Any] | None = None,
+        name: str = "",
+        retry: RetryPolicy | None = None,
+        after_dead_letter: AfterDeadLetter = "continue",
+    ) -> Callable[[Apply[Any]], Apply[Any]]:
+        """Declare the decorated function as what is done with the topics that match `patterns`; it stays as it is.
 
-    def __init__(self, subscriptions: Iterable[Subscription]) -> None:
-        self.subscriptions = {subscription.queue: subscription for subscription in subscriptions}
-        self.topics: dict[str, str] = {DEAD_LETTER_TOPIC: "a message was set aside after its last attempt"}
-        for subscription in self.subscriptions.values():
-            self.topics |= subscription.topics
-        self.routes = Routes(self.topics)
-        for subscription in self.subscriptions.values():
-            for handler in subscription.handlers:
-                self._check_patterns(handler)
-
-    def queues_of(self, topic: str) -> tuple[str, ...]:
-        """Return the queues that get a message for `topic`.
+        It takes a connection inside a transaction, a batch of (event, parsed) pairs and an outbox; with `call`, the
+        batch is of (event, (parsed, answer)). Its name, where none is given, is the function's. `retry` replaces
+        the settings' policy.
 
         Raises
         ------
-        UndeclaredTopicError
-            If no domain declares the topic.
+        ConfigurationError
+            If a registry was made of the subscription already: its queue is bound to what was known then.
         """
-        if topic not in self.topics:
-            raise UndeclaredTopicError(f"no domain declares the topic {topic!r}: add it to a subscription's topics")
-        return tuple(queue for queue, each in self.subscriptions.items() if each.handler_for(topic))
 
-    def _check_patterns(self, handler: Handler) -> None:
-        for pattern in handler.patterns:
-            if not any(matches(pattern, topic) for topic in self.topics):
-                raise ConfigurationError(f"handler {handler.name}: the pattern {pattern!r} matches no declared topic")
+        def declare(apply: Apply[Any]) -> Apply[Any]:
+            known_as = name or apply.__name__
+            if self._is_complete:
+                raise ConfigurationError(
+                    f"queue {self.queue}: the handler {known_as} comes too late, the queue is in use already. "
+                    "Declare it where its module is imported, not in a function that runs later"
+                )
+            self._handlers.append(Handler(known_as, patterns, parse, apply, call, retry, after_dead_letter))
+            return apply
+
+        return declare
+
+    def complete(self) -> None:
+        """Take no more handlers."""
+        self._is_complete = True
+
+    def handler_for(self, topic: str) -> Handler | None:
+        """Return the handler whose patterns match `topic`; a registry makes sure that there is one at most."""
+        return next((h for h in self._handlers if any(matches(p, topic) for p in h.patterns)), None)
 
 
 @lru_cache(maxsize=1024)

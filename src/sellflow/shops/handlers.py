@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from sellflow.errors import InvalidPayloadError, PermanentError
+from sellflow.errors import PermanentError
 from sellflow.postgres.database import Connection
-from sellflow.queue.topics import Event, Handler, Outbox, Subscription
+from sellflow.queue import Event, Outbox, Subscription, json_of
 from sellflow.shops.store import domains_of, mark_uninstalled
+
+subscription = Subscription("shops", {"shopify.app.uninstalled": "a shop removed the app"})
 
 
 class ForeignShopError(PermanentError):
@@ -18,47 +21,24 @@ class ForeignShopError(PermanentError):
     code = "shops.foreign_shop"
 
 
-class _ShopResource(BaseModel):
+class ShopResource(BaseModel):
+    """A shop, as its notices describe it."""
+
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    myshopify_domain: str
+    myshopify_domain: Annotated[str, StringConstraints(to_lower=True)]
 
 
-def parse_shop_domain(event: Event) -> str:
-    """Return the domain that a shop resource names.
-
-    Raises
-    ------
-    InvalidPayloadError
-        If the payload is no shop resource.
-    """
-    try:
-        return _ShopResource.model_validate_json(event.payload).myshopify_domain.lower()
-    except ValidationError as error:
-        raise InvalidPayloadError(f"not a valid {event.topic} payload: {error.errors()[0]['msg']}") from None
-
-
+@subscription.handler("shopify.app.uninstalled", parse=json_of(ShopResource))
 async def record_uninstalled(
-    connection: Connection, batch: Sequence[tuple[Event, str]], _outbox: Outbox
+    connection: Connection, batch: Sequence[tuple[Event, ShopResource]], _outbox: Outbox
 ) -> Mapping[int, str]:
     """Mark the shops that removed the app, where body and header agree on which one it is."""
     domains = await domains_of(connection, [event.shop_id for event, _ in batch])
-    for event, domain in batch:
-        if domains[event.shop_id] != domain:
-            raise ForeignShopError(f"the body is about {domain}, the header names {domains[event.shop_id]}")
+    for event, shop in batch:
+        if domains[event.shop_id] != shop.myshopify_domain:
+            raise ForeignShopError(
+                f"the body is about {shop.myshopify_domain}, the header names {domains[event.shop_id]}"
+            )
     await mark_uninstalled(connection, [event.shop_id for event, _ in batch])
-    return {event.event_id: f"{domain} removed the app" for event, domain in batch}
-
-
-SUBSCRIPTION = Subscription(
-    queue="shops",
-    topics={"shopify.app.uninstalled": "a shop removed the app"},
-    handlers=(
-        Handler(
-            name="record_uninstalled",
-            patterns=("shopify.app.uninstalled",),
-            parse=parse_shop_domain,
-            apply=record_uninstalled,
-        ),
-    ),
-)
+    return {event.event_id: f"{shop.myshopify_domain} removed the app" for event, shop in batch}

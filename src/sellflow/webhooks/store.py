@@ -14,8 +14,8 @@ from prometheus_client import Counter
 from sellflow.errors import DatabaseUnavailableError, SellflowError
 from sellflow.postgres.database import UNAVAILABLE, Pool
 from sellflow.queue.event_log import unrouted_total
+from sellflow.queue.registry import Registry
 from sellflow.queue.routing import announcements, sending
-from sellflow.queue.topics import Registry
 from sellflow.shops.store import shop_ids
 
 stored_total = Counter("sellflow_webhooks_stored_total", "Deliveries by what became of them.", ["result"])
