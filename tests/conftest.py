@@ -129,8 +129,8 @@ async def ingest_pool(database: Database) -> AsyncIterator[Pool]:
 
 
 @pytest.fixture
-def registry() -> Registry:
-    return build_registry()
+def registry(settings: Settings) -> Registry:
+    return build_registry(settings)
 
 
 @pytest.fixture

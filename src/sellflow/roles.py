@@ -23,6 +23,7 @@ from sellflow.queue.event_log import adopt
 from sellflow.queue.figures import QueueFigures, read_figures
 from sellflow.queue.periodic import Job, Scheduler
 from sellflow.queue.registry import Registry
+from sellflow.queue.services import load_services, migrate_services
 from sellflow.queue.setup import prepare_queues
 from sellflow.queue.wakeups import WakeUps
 from sellflow.settings import Settings
@@ -40,16 +41,25 @@ ADOPTION_EVERY = 15.0
 HAND_BACK_WITHIN = 3.0
 
 
-def build_registry() -> Registry:
-    """Return every domain's subscription."""
-    return Registry([loyalty.subscription, shops.subscription])
+def build_registry(settings: Settings) -> Registry:
+    """Return the subscriptions of every domain, and of the services that the settings name.
+
+    Raises
+    ------
+    ConfigurationError
+        If a service cannot be loaded, or declarations contradict each other.
+    """
+    services = [service.subscription for service in load_services(settings)]
+    return Registry([loyalty.subscription, shops.subscription, *services])
 
 
 def prepare_above(settings: Settings) -> Prepare:
-    """Return what `migrate` does above the schema: queues, partitions and the first signing key."""
+    """Return what `migrate` does above the schema: services' tables, queues, partitions, the first signing key."""
 
     async def prepare(connection: SessionConnection) -> None:
-        await prepare_queues(connection, build_registry(), days_ahead=settings.event_partitions_ahead)
+        registry = build_registry(settings)
+        await migrate_services(connection, load_services(settings), settings)
+        await prepare_queues(connection, registry, days_ahead=settings.event_partitions_ahead)
         await ensure_signing_key(connection)
 
     return prepare
@@ -137,7 +147,7 @@ def web(database: Database, listener: socket.socket) -> Serve:
 
     async def serve(stop: asyncio.Event) -> None:
         await check_revision(database, Login.WEB)
-        app = WebApplication(database, build_registry())
+        app = WebApplication(database, build_registry(database.settings))
         watch = asyncio.create_task(_forward(stop, app.api.state.stopping))
         async with operations(database.settings, app.health, app.figures):
             await serve_http(app, listener, stop)
@@ -157,7 +167,7 @@ def worker(database: Database, queues: Sequence[str] = ()) -> Serve:
     async def serve(stop: asyncio.Event) -> None:
         settings = database.settings
         await check_revision(database, Login.WORKER)
-        registry = build_registry()
+        registry = build_registry(settings)
         unknown = set(queues) - set(registry.subscriptions)
         if unknown:
             known = ", ".join(registry.subscriptions)
@@ -248,7 +258,7 @@ async def _connected(database: Database) -> AsyncIterator[SessionConnection]:
 
 def periodic_jobs(settings: Settings) -> list[Job]:
     """Return every periodic job."""
-    registry = build_registry()
+    registry = build_registry(settings)
 
     async def make_partitions(connection: SessionConnection) -> None:
         await connection.execute("CALL make_day_partitions($1)", settings.event_partitions_ahead)

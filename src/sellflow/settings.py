@@ -16,6 +16,8 @@ from sellflow.errors import ConfigurationError
 
 Port = int
 ENV_PREFIX = "SELLFLOW_"
+#: Names of modules, separated by commas.
+MODULES = r"^\s*$|^\s*[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\s*(,\s*[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\s*)*$"
 
 
 @cache
@@ -59,6 +61,7 @@ class Settings(BaseSettings):
     webhook_commit_size: int = Field(ge=1, le=1000)
     webhook_deadline: float = Field(gt=0, lt=5)
 
+    services: str = Field(pattern=MODULES)
     worker_queues: str
     worker_batch_size: int = Field(ge=1, le=5000)
     worker_consumers: int = Field(ge=1)

@@ -22,7 +22,7 @@ def with_settings(database: Database, **changes: object) -> Database:
 @asynccontextmanager
 async def serving(database: Database) -> AsyncIterator[httpx.AsyncClient]:
     """Serve the web role and yield a client of it; none of its answers may set a cookie."""
-    app = WebApplication(database, build_registry())
+    app = WebApplication(database, build_registry(database.settings))
     # The socket listens already: what comes before the server is up waits in its backlog.
     listener = bind("127.0.0.1", 0, setting="SELLFLOW_WEB_PORT")
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"

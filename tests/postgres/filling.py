@@ -67,11 +67,11 @@ async def _deliver(database: Database, *tenants: Tenant) -> None:
         for number, (tenant, body) in enumerate(bodies)
     ]
     async with await database.pool(Login.INGEST, purpose="test filling", size=1) as pool:
-        assert await DeliveryStore(pool, build_registry()).store(deliveries) == {}
+        assert await DeliveryStore(pool, build_registry(database.settings)).store(deliveries) == {}
 
 
 async def _consume(database: Database) -> None:
-    registry = build_registry()
+    registry = build_registry(database.settings)
     async with await database.pool(Login.WORKER, purpose="test filling", size=2) as pool:
         consumer = Consumer(
             subscription=registry.subscriptions["loyalty"],

@@ -13,7 +13,8 @@ from sellflow.postgres.database import UNAVAILABLE, Login, Pool, close_pool
 from sellflow.queue import replay as replay_module
 from sellflow.queue.dead_letters import LetterFilter, show_letter
 from sellflow.queue.replay import Decision, Resolution, batch_size, discard, replay, resolve_many
-from sellflow.queue.topics import DEAD_LETTER_TOPIC, Handler, Registry, Subscription
+from sellflow.queue.registry import Registry
+from sellflow.queue.topics import DEAD_LETTER_TOPIC, Handler, Subscription
 from tests.queue.conftest import Laboratory
 from tests.queue.mortality import Fate, When, mortal_pool
 

@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from sellflow.cli import accounts, database, deadletters, demo, explain, queues, roles, simulate, up
+from sellflow.cli import accounts, database, deadletters, demo, explain, queues, roles, simulate, topics, up
 from sellflow.errors import ConfigurationError, SellflowError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ demo.register(app)
 explain.register(app)
 queues.register(app)
 deadletters.register(app)
+topics.register(app)
 
 
 def main() -> None:

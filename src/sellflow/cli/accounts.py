@@ -108,15 +108,16 @@ def add_shop(
     from sellflow.shops import store  # noqa: PLC0415
 
     rate = _rate(points_per_unit)
+    settings = start()
 
     async def work(connection: SessionConnection) -> tuple[int, int]:
         owner = await store.find_app(connection, app)
         async with connection.transaction():
             shop = await store.install_shop(connection, app_id=owner.app_id, domain=domain, currency=currency)
             await set_spend_rule(connection, shop.shop_id, points_per_unit=rate, rounding=Rounding.DOWN)
-            return shop.shop_id, await adopt(connection, build_registry())
+            return shop.shop_id, await adopt(connection, build_registry(settings))
 
-    shop_id, adopted = as_owner(start(), work)
+    shop_id, adopted = as_owner(settings, work)
     console.print(f"Shop [bold]{domain}[/] has the id {shop_id}; {adopted} webhooks had waited for it.")
 
 

@@ -22,7 +22,7 @@ DECLARE
     tenant_table regclass;
 BEGIN
     FOR tenant_table IN
-        SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relforcerowsecurity
+        SELECT oid FROM pg_class WHERE relforcerowsecurity -- in any schema: services have their own
     LOOP
         EXECUTE format('CREATE POLICY owner_all ON %s TO CURRENT_USER USING (true) WITH CHECK (true)', tenant_table);
     END LOOP;
@@ -100,7 +100,7 @@ def _without_owner(contents: str) -> list[str]:
     return [
         line
         for line in contents.splitlines(keepends=True)
-        if " DEFAULT ACL " not in line and not re.search(r" POLICY public \S+ owner_all ", line)
+        if " DEFAULT ACL " not in line and not re.search(r" POLICY \S+ \S+ owner_all ", line)
     ]
 
 
