@@ -111,6 +111,12 @@ def test_every_malformed_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch)
     ]
 
 
+@pytest.mark.parametrize("services", ["a b", "acme.", "1st", "acme,", "acme;os", "acme..gifts"])
+def test_services_are_names_of_modules(services: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"SELLFLOW_SERVICES: .* is no name of a Python module"):
+        load_settings(services=services)
+
+
 def test_a_setting_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="SELLFLOW_WEB_PROT"):
         load_settings(web_prot=8080)

@@ -16,8 +16,6 @@ from sellflow.errors import ConfigurationError
 
 Port = int
 ENV_PREFIX = "SELLFLOW_"
-#: Names of modules, separated by commas.
-MODULES = r"^\s*$|^\s*[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\s*(,\s*[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\s*)*$"
 
 
 @cache
@@ -61,7 +59,7 @@ class Settings(BaseSettings):
     webhook_commit_size: int = Field(ge=1, le=1000)
     webhook_deadline: float = Field(gt=0, lt=5)
 
-    services: str = Field(pattern=MODULES)
+    services: str
     worker_queues: str
     worker_batch_size: int = Field(ge=1, le=5000)
     worker_consumers: int = Field(ge=1)
@@ -100,6 +98,14 @@ class Settings(BaseSettings):
             raise ValueError("must look like postgresql://HOST:PORT/DATABASE")
         if parts.username or parts.password or parse_qs(parts.query).keys() & {"user", "password"}:
             raise ValueError("must not hold a user or password: set SELLFLOW_DATABASE_…_PASSWORD instead")
+        return value
+
+    @field_validator("services")
+    @classmethod
+    def _module_names(cls, value: str) -> str:
+        for name in value.split(",") if value.strip() else ():
+            if not all(word.isidentifier() for word in name.strip().split(".")):
+                raise ValueError(f"{name.strip()!r} is no name of a Python module; separate several by commas")
         return value
 
     @model_validator(mode="after")

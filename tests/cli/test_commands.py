@@ -234,3 +234,27 @@ def test_a_person_is_shown_a_message_and_no_stack_trace(tmp_path: Path) -> None:
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("error configuration.invalid\nSELLFLOW_WEB_PORT: ")
     assert "Traceback" not in done.err
+
+
+def test_topics_are_listed_with_who_declares_them_and_who_listens(line: CommandLine, folder: Path) -> None:
+    env = environment(folder / "never-made")
+    table = line.run("topics", env=env)
+    paid = next(row for row in table.out.splitlines() if "shopify.orders.paid" in row)
+    assert [cell.strip() for cell in paid.split("│")[1:5]] == [
+        "shopify.orders.paid",
+        "an order was paid for",
+        "loyalty",
+        "loyalty",
+    ]
+    assert "nobody listens" in next(row for row in table.out.splitlines() if "loyalty.points.earned" in row)
+    listed = {row["topic"]: row for row in json.loads(line.run("topics", "--json", env=env).out)}
+    assert listed["queue.dead_letter"]["declared_by"] == ["sellflow"]
+    assert listed["shopify.app.uninstalled"]["queues"] == ["shops"]
+    assert not (folder / "never-made").exists(), "no database is needed to know"
+
+
+def test_a_service_that_is_not_there_is_named_with_its_setting(line: CommandLine, folder: Path) -> None:
+    env = environment(folder / "never-made", services="no_such_service")
+    refused = line.run("topics", env=env)
+    assert refused.code == 2
+    assert "SELLFLOW_SERVICES: no_such_service cannot be imported" in refused.err

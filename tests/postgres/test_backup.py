@@ -75,9 +75,18 @@ def break_off(file: Path) -> None:
 
 
 @pytest.fixture
-async def backup(database: Database, tenant: Tenant, other_tenant: Tenant, tmp_path: Path) -> Path:
-    """Write a backup of a database with rows of two shops."""
+async def backup(
+    database: Database, owner: SessionConnection, tenant: Tenant, other_tenant: Tenant, tmp_path: Path
+) -> Path:
+    """Write a backup of a database with rows of two shops, and a table of a service in a schema of its own."""
     await fill(database, tenant, other_tenant)
+    await owner.execute(
+        """
+        CREATE SCHEMA gifts;
+        CREATE TABLE gifts.welcome_gifts (shop_id bigint);
+        CALL protect_tenant_table('gifts.welcome_gifts');
+        """
+    )
     file = tmp_path / "backup"
     write_backup(database, file)
     return file
