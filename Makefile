@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := $(BIN)/uv
 NAME   ?= ingest
+SECONDS ?= 300
 # uv draws its progress for a person at a terminal and keeps still in a log.
 QUIET  := $(shell test -t 2 || echo --quiet)
 
@@ -14,7 +15,7 @@ ifneq ($(shell test -w "$$HOME" && echo yes),yes)
 export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv
 endif
 
-.PHONY: help up install test lint types imports check format demo bench footprint lock clean
+.PHONY: help up install test fuzz lint types imports check format demo bench footprint lock clean
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
@@ -28,6 +29,9 @@ install: $(VENV)/.runtime ## set up .venv with everything Sellflow runs with, pi
 test: $(VENV)/.dev ## linters, types, import rules, unit and integration tests
 	@$(MAKE) --no-print-directory check
 	$(BIN)/pytest -n 2 --dist worksteal
+
+fuzz: $(VENV)/.dev ## play thousands of interleavings: make fuzz SECONDS=300 SEED=1
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 check: lint types imports ## the static checks alone
 

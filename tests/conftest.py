@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import count
@@ -65,8 +66,15 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def server_url(folder: Path) -> Iterator[str]:
     """The address of a running server whose database `sellflow` is migrated and serves as the template."""
+    with running_server(folder) as url:
+        yield url
+
+
+@contextmanager
+def running_server(folder: Path) -> Iterator[str]:
+    """Run a server under `folder`, with its template."""
     with EmbeddedPostgres(folder, binaries=_binaries(), extra=FAST).running() as url:
-        database = Database(url, url, _settings(folder))
+        database = Database(url, url, settings_for(folder))
         asyncio.run(prepare(database, prepare_above(database.settings)))
         yield url
 
@@ -77,18 +85,26 @@ def _binaries() -> Path | None:
     return Path(named) if named else None
 
 
-def _settings(folder: Path) -> Settings:
+def settings_for(folder: Path) -> Settings:
+    """The settings of tests, with their files under `folder`."""
     return load_settings(environment="test", data_dir=folder, database_owner=SUPERUSER, log_level="error")
 
 
 @pytest.fixture
 def settings(folder: Path) -> Settings:
-    return _settings(folder)
+    return settings_for(folder)
 
 
 @pytest.fixture
 async def database(server_url: str, settings: Settings) -> AsyncIterator[Database]:
     """A database of its own for one test."""
+    async with cloned_database(server_url, settings) as clone:
+        yield clone
+
+
+@asynccontextmanager
+async def cloned_database(server_url: str, settings: Settings) -> AsyncIterator[Database]:
+    """A clone of the template, for as long as the block runs."""
     name = f"test_{next(_database_numbers)}"
     admin = await asyncpg.connect(server_url.replace(f"/{DATABASE}?", "/postgres?"), user=SUPERUSER)
     try:

@@ -1,4 +1,4 @@
-"""Connections that die at a chosen statement, as a worker does that is killed between two of them."""
+"""Connections that die at a chosen statement, as a worker does that is killed between two of them, or fail there."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ import asyncpg
 
 from sellflow.postgres.database import Database, Login, Pool, SessionConnection
 
-When = Literal["before", "after"]
+When = Literal["before", "after", "fails"]
+
+#: Statements that cannot fail alone: the server would have ended the transaction with them.
+CONTROL = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
 
 
 @dataclass
 class Fate:
-    """Dies around the statement with this number, from 1: before it is sent, or after it was done."""
+    """Dies around the statement with this number, from 1: before it is sent, or after it was done.
+
+    With `fails`, the server refuses that statement (or the first after it that may fail alone), and nobody dies.
+    """
 
     statement: int
     when: When
@@ -25,10 +31,19 @@ class Fate:
     @property
     def is_dead(self) -> bool:
         """Whether that statement was reached."""
-        return self.seen >= self.statement
+        return self.seen >= self.statement and self.when != "fails"
 
-    async def meet(self, connection: SessionConnection, run: Callable[[], Awaitable[object]]) -> object:
-        """Run a statement, unless this is the one to die at: nothing is done any more after that."""
+    def _is_refused(self, query: str) -> bool:
+        """Count a statement, and say whether it is the one that the server refuses."""
+        if self.seen >= self.statement or (self.seen + 1 == self.statement and query.startswith(CONTROL)):
+            return False
+        self.seen += 1
+        return self.seen == self.statement
+
+    async def meet(self, connection: SessionConnection, query: str, run: Callable[[], Awaitable[object]]) -> object:
+        """Run a statement, unless this is the one to die or fail at: nothing is done any more after a death."""
+        if self.when == "fails":
+            return await (_refused(connection) if self._is_refused(query) else run())
         if not self.is_dead:
             self.seen += 1
             if self.seen < self.statement:
@@ -43,10 +58,15 @@ def _mortal(name: str, fate: Fate) -> Callable[..., Awaitable[object]]:
     """Return a method of a connection that meets its fate first."""
     immortal = getattr(asyncpg.Connection, name)
 
-    async def method(self: SessionConnection, *args: object, **kwargs: object) -> object:
-        return await fate.meet(self, lambda: immortal(self, *args, **kwargs))
+    async def method(self: SessionConnection, query: str, *args: object, **kwargs: object) -> object:
+        return await fate.meet(self, query, lambda: immortal(self, query, *args, **kwargs))
 
     return method
+
+
+async def _refused(connection: SessionConnection) -> object:
+    """Let the server refuse a statement: a transaction that is open has failed then."""
+    return await asyncpg.Connection.execute(connection, "SELECT 1/0")
 
 
 @asynccontextmanager
