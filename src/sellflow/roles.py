@@ -24,7 +24,7 @@ from sellflow.queue.figures import QueueFigures, read_figures
 from sellflow.queue.periodic import Job, Scheduler
 from sellflow.queue.registry import Registry
 from sellflow.queue.services import load_services, migrate_services
-from sellflow.queue.setup import prepare_queues
+from sellflow.queue.setup import check_queues, prepare_queues
 from sellflow.queue.wakeups import WakeUps
 from sellflow.settings import Settings
 from sellflow.shops import handlers as shops
@@ -175,6 +175,7 @@ def worker(database: Database, queues: Sequence[str] = ()) -> Serve:
                 f"SELLFLOW_WORKER_QUEUES: there is no queue {', '.join(sorted(unknown))} (known: {known})"
             )
         subscriptions = [each for name, each in registry.subscriptions.items() if name in queues or not queues]
+        await check_queues(database, (each.queue for each in subscriptions))
         pool = await database.pool(
             Login.WORKER, purpose="worker", size=len(subscriptions) * settings.worker_consumers + 1
         )

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from sellflow.errors import ConfigurationError, MigrationError
 from sellflow.postgres.database import Database, Login, SessionConnection
 from sellflow.postgres.opening import prepare
 from sellflow.queue.services import Service, load_services, migrate_services
 from sellflow.queue.topics import Subscription
-from sellflow.roles import build_registry, prepare_above
+from sellflow.roles import build_registry, prepare_above, worker
 from sellflow.settings import Settings
 from tests.edge.serving import with_settings
 
@@ -92,6 +93,26 @@ async def test_migrating_makes_queue_and_binding_and_never_takes_one_away(
     assert await owner.fetchval(bound) == "loyalty.points.earned"
     await prepare(database, prepare_above(database.settings))
     assert await owner.fetchval(bound) == "loyalty.points.earned"
+
+
+async def test_a_queue_whose_service_is_gone_is_warned_of(
+    database: Database, owner: SessionConnection, write: Write
+) -> None:
+    settings = write(SERVICE)
+    await prepare(database, prepare_above(settings))
+    with capture_logs() as logged:
+        await prepare(database, prepare_above(settings))
+        assert logged == []
+        await prepare(database, prepare_above(database.settings))
+    assert [(each["event"], each["queue"], each["patterns"]) for each in logged] == [
+        ("queue.unserved", "gifts", ["loyalty.points.earned"])
+    ]
+
+
+async def test_a_worker_refuses_a_service_that_was_not_migrated(database: Database, write: Write) -> None:
+    settings = write(SERVICE)
+    with pytest.raises(MigrationError, match="no queue gifts: run `sellflow migrate` with the same SELLFLOW_SERVICES"):
+        await worker(with_settings(database, services=settings.services))(asyncio.Event())
 
 
 async def migrate(connection: SessionConnection, settings: Settings, *scripts: str) -> None:
