@@ -78,7 +78,23 @@ class ComeDue:
     """Time passes: what waits for another attempt may be tried."""
 
 
-Step = Deliver | Poison | Work | Die | Stall | WakeUp | GiveUp | Expire | ComeDue
+@dataclass(frozen=True)
+class FallIll:
+    """Loyalty fails from now on at an order, and the witness at one event in three."""
+
+    order_id: int
+    remainder: int
+
+
+@dataclass(frozen=True)
+class Recover:
+    """They fail at nothing any more."""
+
+
+#: What consumers do, and what happens to them.
+Act = Work | Die | Stall | WakeUp | GiveUp
+Happening = Poison | Expire | ComeDue | FallIll | Recover
+Step = Deliver | Act | Happening
 
 
 @dataclass(frozen=True)
@@ -91,6 +107,7 @@ class Plan:
 
 
 _queues, _batches = st.sampled_from(QUEUES), st.sampled_from([1, 2, 5, 50])
+_orders, _remainders = st.integers(1001, 1004), st.integers(0, 2)
 _steps = st.one_of(
     st.builds(Deliver, st.integers(1, 8)),
     st.builds(Work, _queues, _batches),
@@ -100,7 +117,40 @@ _steps = st.one_of(
     st.builds(GiveUp, st.integers(0, 3)),
     st.just(Expire()),
     st.just(ComeDue()),
-    st.builds(Poison, st.integers(1001, 1004)),
+    st.builds(FallIll, _orders, _remainders),
+    st.just(Recover()),
+    st.builds(Poison, _orders),
+)
+
+
+@st.composite
+def _rivals(draw: st.DrawFn) -> tuple[Step, ...]:
+    """Somebody loses a claim, or only its first messages, to another, and goes on all the same."""
+    queue = draw(_queues)
+    arrived = (Deliver(8),) if queue == "loyalty" else (Deliver(8), Work("loyalty", 50))
+    return (
+        *arrived,
+        Stall(queue, draw(st.sampled_from([2, 50]))),
+        Expire(),
+        Stall(queue, draw(st.sampled_from([1, 1, 2, 50]))),
+        WakeUp(draw(st.sampled_from([0, 0, 1])), draw(st.sampled_from([0, 0, 50]))),
+    )
+
+
+@st.composite
+def _illness(draw: st.DrawFn) -> tuple[Step, ...]:
+    """A message fails and waits; others of its key come, and wait behind it."""
+    queue, batch = draw(_queues), draw(_batches)
+    ill = FallIll(draw(_orders), draw(_remainders))
+    more = Deliver(draw(st.integers(1, 8)))
+    return (Work("loyalty", 50), ill, Work(queue, batch), more, Work(queue, batch), Recover(), ComeDue())
+
+
+_scenes = st.one_of(
+    _steps.map(lambda step: (step,)),
+    _rivals(),
+    _illness(),
+    st.just((Deliver(8), Work("loyalty", 50))),
 )
 
 
@@ -112,4 +162,4 @@ def plans(draw: st.DrawFn) -> Plan:
     arrival = draw(st.permutations(range(number)))
     for place, again in draw(st.lists(st.tuples(st.integers(0, number), st.integers(0, number - 1)), max_size=6)):
         arrival.insert(place, again)
-    return Plan(stories, tuple(arrival), tuple(draw(st.lists(_steps, min_size=1, max_size=20))))
+    return Plan(stories, tuple(arrival), sum(draw(st.lists(_scenes, min_size=1, max_size=12)), ()))

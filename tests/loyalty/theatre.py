@@ -28,15 +28,18 @@ from tests.loyalty.books import check_books
 from tests.loyalty.histories import RATES, News, told, worth
 from tests.loyalty.interleavings import (
     QUEUES,
+    Act,
     ComeDue,
     Deliver,
     Die,
     Expire,
+    FallIll,
     GiveUp,
+    Happening,
     Plan,
     Poison,
+    Recover,
     Stall,
-    Step,
     WakeUp,
     Work,
 )
@@ -44,6 +47,27 @@ from tests.queue.consuming import let_claims_expire, make_consumer
 from tests.queue.mortality import Fate, mortal_pool
 
 MOST_ROUNDS = 100
+
+#: What the witness writes down, and what makes handlers fail: an order that is ill, and one event in three.
+_PROPS = """
+CREATE TABLE witnessed (
+    place bigint GENERATED ALWAYS AS IDENTITY,
+    shop_id bigint, customer_id bigint, event_id bigint, points bigint
+);
+CREATE TABLE ill (number bigint);
+GRANT SELECT, INSERT ON witnessed TO sellflow_worker;
+GRANT SELECT ON ill TO sellflow_worker;
+CREATE FUNCTION fail_if_ill() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF (to_jsonb(NEW) ->> TG_ARGV[0])::bigint % TG_ARGV[1]::bigint IN (SELECT number FROM ill) THEN
+        RAISE 'it is ill';
+    END IF;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER ill BEFORE INSERT OR UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION fail_if_ill('order_id', 10000);
+CREATE TRIGGER ill BEFORE INSERT ON witnessed FOR EACH ROW EXECUTE FUNCTION fail_if_ill('event_id', 3);
+"""
 
 
 @dataclass
@@ -96,7 +120,7 @@ class Theatre:
 
     async def play(self, plan: Plan) -> None:
         """Play a plan, and the same history told once and in order; both have to end as arithmetic says."""
-        await self._owner.execute("TRUNCATE pgmq.q_loyalty, pgmq.q_witness, parked_messages, pauses")
+        await self._owner.execute("TRUNCATE pgmq.q_loyalty, pgmq.q_witness, parked_messages, ill")
         news = [(each.shop, one) for each in plan.stories for one in told(each)[0]]
         expected = worth(plan.stories)
 
@@ -112,9 +136,12 @@ class Theatre:
             if isinstance(step, Deliver):
                 await self._deliver(stage, waiting[: step.number])
                 del waiting[: step.number]
+            elif isinstance(step, Act):
+                await self._act(stage, step)
             else:
-                await self._take(stage, step)
+                await self._let(stage, step)
         await self._deliver(stage, waiting)
+        await self._let(stage, Recover())
         await self._drain()
         for queue, claims in stage.stalled:  # whoever stood still until now finds nothing left to do
             await self._consumer(queue)._handle_all(claims)
@@ -149,15 +176,12 @@ class Theatre:
         for _ in range(2):
             assert await self._deliveries.store(deliveries) == {}
 
-    async def _take(self, stage: Stage, step: Step) -> None:
-        match step:
-            case Poison(order_id):
-                stage.poisons += 1
-                await self._store(stage, [(0, "orders/paid", b'{"id":%d,"currency":7}' % order_id)])
+    async def _act(self, stage: Stage, act: Act) -> None:
+        match act:
             case Work(queue, batch):
                 await self._consumer(queue, batch).run_once()
             case Die():
-                await self._die(step)
+                await self._die(act)
             case Stall(queue, batch):
                 found = await claim(self._pool, queue, visibility_timeout=30, quantity=batch, after_shop=0)
                 stage.stalled.append((queue, found.claims))
@@ -168,13 +192,21 @@ class Theatre:
             case GiveUp(which) if stage.stalled:
                 queue, claims = stage.stalled.pop(which % len(stage.stalled))
                 await hand_back(self._pool, queue, claims)
+
+    async def _let(self, stage: Stage, happening: Happening) -> None:
+        match happening:
+            case Poison(order_id):
+                stage.poisons += 1
+                await self._store(stage, [(0, "orders/paid", b'{"id":%d,"currency":7}' % order_id)])
             case Expire():
                 for queue in QUEUES:
                     await let_claims_expire(self._owner, queue)
             case ComeDue():
                 await self._owner.execute("UPDATE parked_messages SET due_at = now() WHERE due_at IS NOT NULL")
-            case _:
-                pass
+            case FallIll(order_id, remainder):
+                await self._owner.execute("INSERT INTO ill VALUES ($1), ($2)", order_id, remainder)
+            case Recover():
+                await self._owner.execute("TRUNCATE ill")
 
     async def _die(self, step: Die) -> None:
         fate = Fate(step.statement, step.when)
@@ -279,15 +311,7 @@ async def theatre(database: Database) -> AsyncIterator[Theatre]:
     patient = with_settings(database, retry_attempts=100_000)
     owner = await database.connect(Login.OWNER, purpose="test")
     await prepare_queues(owner, registry, days_ahead=1)
-    await owner.execute(
-        """
-        CREATE TABLE witnessed (
-            place bigint GENERATED ALWAYS AS IDENTITY,
-            shop_id bigint, customer_id bigint, event_id bigint, points bigint
-        );
-        GRANT SELECT, INSERT ON witnessed TO sellflow_worker
-        """
-    )
+    await owner.execute(_PROPS)
     ingest = await database.pool(Login.INGEST, purpose="test ingest", size=1)
     worker = await database.pool(Login.WORKER, purpose="test worker", size=4)
     try:
