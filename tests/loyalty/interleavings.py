@@ -133,7 +133,7 @@ def _rivals(draw: st.DrawFn) -> tuple[Step, ...]:
         Stall(queue, draw(st.sampled_from([2, 50]))),
         Expire(),
         Stall(queue, draw(st.sampled_from([1, 1, 2, 50]))),
-        WakeUp(draw(st.sampled_from([0, 0, 1])), draw(st.sampled_from([0, 0, 50]))),
+        WakeUp(draw(st.sampled_from([-2, -2, -1])), draw(st.sampled_from([0, 0, 50]))),
     )
 
 
