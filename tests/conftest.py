@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 
 import asyncpg
+import hypothesis
 import pytest
 
 from sellflow.loyalty.models import Rounding
@@ -30,6 +31,10 @@ from sellflow.shops.store import add_app, install_shop
 #: Only tests may lose data when the machine does.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
 SECRET = "hush"
+
+# A busy machine is no fault of the code: no example is timed.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 _database_numbers = count(1)
 

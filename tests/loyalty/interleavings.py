@@ -123,13 +123,17 @@ _steps = st.one_of(
 )
 
 
+def _arrivals(queue: str) -> tuple[Step, ...]:
+    """Let messages come into a queue, several of a key if there are any."""
+    return (Deliver(8),) if queue == "loyalty" else (Deliver(8), Work("loyalty", 50)) * 2
+
+
 @st.composite
 def _rivals(draw: st.DrawFn) -> tuple[Step, ...]:
     """Somebody loses a claim, or only its first messages, to another, and goes on all the same."""
     queue = draw(_queues)
-    arrived = (Deliver(8),) if queue == "loyalty" else (Deliver(8), Work("loyalty", 50))
     return (
-        *arrived,
+        *_arrivals(queue),
         Stall(queue, draw(st.sampled_from([2, 50]))),
         Expire(),
         Stall(queue, draw(st.sampled_from([1, 1, 2, 50]))),
@@ -143,7 +147,7 @@ def _illness(draw: st.DrawFn) -> tuple[Step, ...]:
     queue, batch = draw(_queues), draw(_batches)
     ill = FallIll(draw(_orders), draw(_remainders))
     more = Deliver(draw(st.integers(1, 8)))
-    return (Work("loyalty", 50), ill, Work(queue, batch), more, Work(queue, batch), Recover(), ComeDue())
+    return (*_arrivals(queue), ill, Work(queue, batch), more, Work(queue, batch), Recover(), ComeDue())
 
 
 _scenes = st.one_of(
