@@ -12,9 +12,9 @@ import pytest
 from sellflow.postgres.database import UNAVAILABLE, Login, Pool, close_pool
 from sellflow.queue import replay as replay_module
 from sellflow.queue.dead_letters import LetterFilter, show_letter
-from sellflow.queue.replay import Decision, Resolution, batch_size, discard, replay, resolve_many
 from sellflow.queue.registry import Registry
-from sellflow.queue.topics import DEAD_LETTER_TOPIC, Handler, Subscription
+from sellflow.queue.replay import Decision, Resolution, batch_size, discard, replay, resolve_many
+from sellflow.queue.topics import DEAD_LETTER_TOPIC, Subscription
 from tests.queue.conftest import Laboratory
 from tests.queue.mortality import Fate, When, mortal_pool
 
@@ -159,16 +159,9 @@ async def test_a_letter_whose_place_is_taken_is_kept(lab: Laboratory) -> None:
 
 
 async def test_the_dead_letter_and_its_notice_appear_with_the_commit_of_the_last_failure(lab: Laboratory) -> None:
-    lab.registry = Registry(
-        [
-            *lab.registry.subscriptions.values(),
-            Subscription(
-                "notices",
-                {},
-                (Handler(name="note", patterns=(DEAD_LETTER_TOPIC,), parse=lab._parse, apply=lab._apply),),
-            ),
-        ]
-    )
+    notices = Subscription("notices")
+    notices.handler(DEAD_LETTER_TOPIC, parse=lab._parse, name="note")(lab._apply)
+    lab.registry = Registry([*lab.registry.subscriptions.values(), notices])
     await lab.prepare_queues()
     await lab.put("fail")
     for attempt in (1, 2, 3):

@@ -140,7 +140,7 @@ async def test_web_is_not_ready_while_its_database_hangs_and_says_so_at_once(
 
 
 async def test_web_is_not_ready_from_the_moment_it_is_told_to_stop(database: Database) -> None:
-    app = WebApplication(database, build_registry())
+    app = WebApplication(database, build_registry(database.settings))
     app.api.state.stopping.set()
     assert await app.health.why_not_ready() == "it is stopping"
     assert await app.health.why_dead() is None
