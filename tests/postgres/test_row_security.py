@@ -29,6 +29,8 @@ EXEMPT = {
     "receipts": "ids alone; the ingest login must see a duplicate of any shop",
     "parked_messages": "a queue table, references alone",
     "pauses": "a queue table: what operators stopped",
+    "leases": "belongs to the installation",
+    "periodic_jobs": "belongs to the installation",
 }
 LEDGER = ["transfers", "entries", "allocations"]
 
@@ -327,7 +329,7 @@ async def test_worker_may_change_of_shops_and_accounts_what_its_work_needs(worke
 
 
 async def test_worker_knows_no_secret(worker_pool: Pool) -> None:
-    for table in ("apps", "signing_keys"):
+    for table in ("apps", "signing_keys", "leases", "periodic_jobs"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await worker_pool.execute(f"SELECT FROM {table}")
 
