@@ -19,9 +19,17 @@ from sellflow.postgres.database import Database, Login, SessionConnection, close
 from sellflow.postgres.opening import Prepare, check_revision
 from sellflow.postgres.revisions import check_schema
 from sellflow.queue.consumer import Consumer
-from sellflow.queue.event_log import adopt
 from sellflow.queue.figures import QueueFigures, read_figures
-from sellflow.queue.periodic import Job, Scheduler
+from sellflow.queue.housekeeping.adoption import adopt_events
+from sellflow.queue.housekeeping.expired_days import drop_expired_days
+from sellflow.queue.housekeeping.held_transactions import watch_transactions
+from sellflow.queue.housekeeping.partitions import make_day_partitions
+from sellflow.queue.housekeeping.pruning import prune_log
+from sellflow.queue.housekeeping.receipts import prune_receipts
+from sellflow.queue.housekeeping.stranded import release_stranded_messages
+from sellflow.queue.housekeeping.vacuum import vacuum_queues
+from sellflow.queue.jobs import Job
+from sellflow.queue.periodic import Scheduler
 from sellflow.queue.registry import Registry
 from sellflow.queue.services import load_services, migrate_services
 from sellflow.queue.setup import check_queues, prepare_queues
@@ -35,8 +43,6 @@ log = structlog.get_logger(__name__)
 #: Serves until the event is set.
 Serve = Callable[[asyncio.Event], Awaitable[None]]
 
-DAY_PARTITIONS_EVERY = 3600.0
-ADOPTION_EVERY = 15.0
 #: Seconds for handing back what was given up, when a worker stops.
 HAND_BACK_WITHIN = 3.0
 
@@ -260,16 +266,15 @@ async def _connected(database: Database) -> AsyncIterator[SessionConnection]:
 def periodic_jobs(settings: Settings) -> list[Job]:
     """Return every periodic job."""
     registry = build_registry(settings)
-
-    async def make_partitions(connection: SessionConnection) -> None:
-        await connection.execute("CALL make_day_partitions($1)", settings.event_partitions_ahead)
-
-    async def adopt_waiting(connection: SessionConnection) -> None:
-        await adopt(connection, registry)
-
     return [
-        Job("make_day_partitions", DAY_PARTITIONS_EVERY, make_partitions),
-        Job("adopt_events", ADOPTION_EVERY, adopt_waiting),
+        adopt_events(registry),
+        release_stranded_messages(registry),
+        make_day_partitions(settings.event_partitions_ahead),
+        drop_expired_days(settings.event_retention_days),
+        prune_log(settings.event_retention_days),
+        prune_receipts(settings.receipt_retention_days),
+        vacuum_queues(),
+        watch_transactions(settings),
     ]
 
 

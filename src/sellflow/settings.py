@@ -73,6 +73,12 @@ class Settings(BaseSettings):
     retry_cap: float = Field(gt=0)
     event_partitions_ahead: int = Field(ge=1, le=60)
 
+    scheduler_lease: float = Field(ge=0.5, le=300)
+    event_retention_days: int = Field(ge=1)
+    receipt_retention_days: int = Field(ge=2)
+    transaction_idle_limit: float = Field(ge=0)
+    transaction_active_limit: float = Field(ge=0)
+
     customer_token_ttl: int = Field(ge=60)
     demo_app_secret: SecretStr
 

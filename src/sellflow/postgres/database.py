@@ -86,15 +86,17 @@ class Database:
             If the server cannot be reached.
         """
         try:
-            return await asyncpg.connect(
+            connection: SessionConnection = await asyncpg.connect(
                 self.session_url,
                 user=self.user(login),
                 password=self.password(login),
                 timeout=10,
                 server_settings={"application_name": f"sellflow {purpose}"},
             )
+            await self._limit_idling(connection)
         except UNAVAILABLE as error:
             raise DatabaseUnavailableError(f"Postgres cannot be reached as {self.user(login)}: {error}") from error
+        return connection
 
     async def pool(self, login: Login, *, purpose: str, size: int, command_timeout: float | None = None) -> Pool:
         """Open a pool of at most `size` connections on the pooled address, none of them before it is needed."""
@@ -111,8 +113,18 @@ class Database:
             statement_cache_size=200 if direct else 0,
             # A pooler refuses parameters that it does not know.
             server_settings={"application_name": f"sellflow {purpose}"} if direct else {},
+            init=self._limit_idling if direct else None,
             reset=_nothing_to_reset,
         )
+
+    async def _limit_idling(self, connection: SessionConnection) -> None:
+        """Let the server end a session that leaves a transaction idle: it may be frozen, or cut off.
+
+        By a statement, since a pooler refuses to be asked for it at the start.
+        """
+        limit = round(self.settings.transaction_idle_limit * 1000)
+        if limit:
+            await connection.execute(f"SET idle_in_transaction_session_timeout = {limit}")
 
 
 async def _nothing_to_reset(_: object) -> None:

@@ -27,6 +27,9 @@ async def prepare_queues(connection: SessionConnection, registry: Registry, *, d
             if not known:
                 await connection.execute("SELECT pgmq.create($1)", subscription.queue)
             await connection.execute("CALL prepare_queue($1)", subscription.queue)
+            await connection.execute(
+                "CALL vacuum_often(format('pgmq.%I', 'q_' || $1::text)::regclass)", subscription.queue
+            )
             patterns = sorted({pattern for handler in subscription.handlers for pattern in handler.patterns})
             for pattern in patterns:
                 await connection.execute("SELECT pgmq.bind_topic($1, $2)", pattern, subscription.queue)
