@@ -146,6 +146,7 @@ def test_a_token_stands_alone_on_standard_output(installation: Installation) -> 
         (("token", "acme.myshopify.com", "99999999999999999999"), "", "Invalid value"),
         (("restore", "/nonexistent/backup"), "", "there is no file /nonexistent/backup"),
         (("worker", "--queues", "loyalti"), "", "there is no queue loyalti"),
+        (("jobs", "run", "prune"), "", "there is no job 'prune' (known: adopt_events"),
     ],
 )
 def test_bad_input_is_one_clear_message(

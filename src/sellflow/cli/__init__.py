@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from sellflow.cli import accounts, database, deadletters, demo, explain, queues, roles, simulate, topics, up
+from sellflow.cli import accounts, database, deadletters, demo, explain, jobs, queues, roles, simulate, topics, up
 from sellflow.errors import ConfigurationError, SellflowError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ explain.register(app)
 queues.register(app)
 deadletters.register(app)
 topics.register(app)
+jobs.register(app)
 
 
 def main() -> None:

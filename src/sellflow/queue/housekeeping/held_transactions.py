@@ -91,7 +91,7 @@ def watch_transactions(settings: Settings) -> Job:
         await _measure_horizon(connection)
         sessions = await find_sessions(connection)
         oldest_transaction.set(max((each.seconds for each in sessions), default=0))
-        dead_rows = await _most_dead_rows(connection)
+        dead_rows = await most_dead_rows(connection)
         ended = 0
         for session in sessions:
             reason = why_ended(
@@ -148,7 +148,7 @@ async def _measure_horizon(connection: SessionConnection) -> None:
         horizon_age.labels(holder).set(found.get(holder, 0))
 
 
-async def _most_dead_rows(connection: SessionConnection) -> int:
+async def most_dead_rows(connection: SessionConnection) -> int:
     """Return the dead rows of the queue that has most."""
     most = await connection.fetchval(
         """
