@@ -18,7 +18,7 @@ from sellflow.postgres.database import Database, Login, SessionConnection
 from sellflow.postgres.migrate import migrate
 from sellflow.postgres.opening import check_revision, prepare
 from sellflow.postgres.revisions import MIGRATIONS, current_revision, newest_revision
-from sellflow.roles import prepare_above
+from sellflow.roles import periodic_jobs, prepare_above
 from sellflow.settings import Settings
 from tests.postgres.databases import connected, empty_database
 
@@ -86,7 +86,8 @@ async def test_an_owner_without_superuser_migrates_and_prepares(database: Databa
                 "INSERT INTO shops (app_id, domain, currency) SELECT app_id, 'a.myshopify.com', 'USD' FROM apps"
             )
             assert await plain_owner.fetchval("SELECT count(*) FROM shops") == 1
-            await plain_owner.execute("CALL make_day_partitions(9)")
+            for job in periodic_jobs(fresh.settings):
+                await job.run(plain_owner)
     await owner.execute("DROP ROLE plain_owner")
 
 
@@ -119,17 +120,17 @@ def test_the_newest_revision_is_alembics_head_and_every_revision_runs_its_own_fi
     assert [revision.revision for revision in reversed(revisions)] == sorted(files)
 
 
-async def test_a_migration_that_must_wait_for_a_lock_gives_up(database: Database, owner: SessionConnection) -> None:
-    await owner.execute("UPDATE schema_version SET version_num = '0004_loyalty'")
-    await owner.execute("DROP TABLE signing_keys")
-    impatient = with_settings(database, migration_lock_timeout=0.05)
-    async with owner.transaction():
-        await owner.execute("LOCK TABLE schema_version")
-        with pytest.raises(MigrationError, match=r"rolled back: .* lock timeout"):
-            await asyncio.to_thread(migrate, impatient)
-    assert await owner.fetchval("SELECT to_regclass('signing_keys')") is None
-    migrate(impatient)
-    assert await current_revision(owner) == newest_revision()
+async def test_a_migration_that_must_wait_for_a_lock_gives_up(database: Database) -> None:
+    async with empty_database(database) as fresh, connected(fresh) as owner:
+        await owner.execute("CREATE TABLE schema_version (version_num varchar(32) PRIMARY KEY)")
+        impatient = with_settings(fresh, migration_lock_timeout=0.05)
+        async with owner.transaction():
+            await owner.execute("LOCK TABLE schema_version")
+            with pytest.raises(MigrationError, match=r"rolled back: .* lock timeout"):
+                await asyncio.to_thread(migrate, impatient)
+        assert await owner.fetchval("SELECT to_regclass('pgmq.meta')") is None
+        migrate(fresh)
+        assert await current_revision(owner) == newest_revision()
 
 
 async def test_a_statement_that_takes_too_long_gives_up(database: Database) -> None:

@@ -93,7 +93,7 @@ class Database:
                 timeout=10,
                 server_settings={"application_name": f"sellflow {purpose}"},
             )
-            await self._limit_idling(connection)
+            await self._limit_idling_or_close(connection)
         except UNAVAILABLE as error:
             raise DatabaseUnavailableError(f"Postgres cannot be reached as {self.user(login)}: {error}") from error
         return connection
@@ -116,6 +116,14 @@ class Database:
             init=self._limit_idling if direct else None,
             reset=_nothing_to_reset,
         )
+
+    async def _limit_idling_or_close(self, connection: SessionConnection) -> None:
+        """Limit idling; a connection that nobody gets to see is not left open."""
+        try:
+            await self._limit_idling(connection)
+        except BaseException:
+            connection.terminate()
+            raise
 
     async def _limit_idling(self, connection: SessionConnection) -> None:
         """Let the server end a session that leaves a transaction idle: it may be frozen, or cut off.

@@ -51,11 +51,11 @@ async def run_job(database: Database, job: Job, *, leadership: Lease | None = No
             outcome: Outcome = "idle"
             if await begin(connection, job, lease, leadership):
                 outcome = await _run_kept(database, connection, job, lease)
+            async with _still_connected(database, job, connection) as usable:
+                await release(usable, lease)
         except asyncio.CancelledError:
             await _stopped(database, job, lease, connection)
             raise
-        async with _still_connected(database, job, connection) as usable:
-            await release(usable, lease)
         return outcome
 
 
