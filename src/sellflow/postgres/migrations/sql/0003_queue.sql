@@ -229,28 +229,6 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION adopt_events FROM PUBLIC;
 
--- How much waits ---------------------------------------------------------------------------------------------
--- Messages per queue: visible or in flight, waiting for a retry, and set aside. An exact count up to 10,000,
--- the planner's estimate above, so that a deep queue is not counted through at every look.
-CREATE FUNCTION queue_depths() RETURNS TABLE (queue text, waiting bigint, parked bigint, dead bigint)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp
-AS $$
-BEGIN
-    FOR queue IN SELECT m.queue_name FROM pgmq.meta m ORDER BY m.queue_name LOOP
-        EXECUTE format('SELECT count(*) FROM (SELECT 1 FROM pgmq.%I LIMIT 10000) counted', 'q_' || queue) INTO waiting;
-        IF waiting = 10000 THEN
-            SELECT GREATEST(c.reltuples::bigint, 10000) INTO waiting
-            FROM pg_class c WHERE c.oid = format('pgmq.%I', 'q_' || queue)::regclass;
-        END IF;
-        SELECT count(*) INTO parked FROM parked_messages p WHERE p.queue = queue_depths.queue;
-        SELECT count(*) INTO dead FROM dead_letters d WHERE d.queue = queue_depths.queue AND d.state = 'waiting';
-        RETURN NEXT;
-    END LOOP;
-END
-$$;
-REVOKE ALL ON FUNCTION queue_depths FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION queue_depths TO sellflow_web, sellflow_worker;
-
 -- pgmq's own tables, exempt from row-level security by name: messages hold references, never data of a shop.
 GRANT SELECT ON pgmq.meta, pgmq.topic_bindings TO sellflow_worker, sellflow_ingest;
 

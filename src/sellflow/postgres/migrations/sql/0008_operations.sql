@@ -70,4 +70,3 @@ END
 $$;
 REVOKE ALL ON FUNCTION queue_figures FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION queue_figures TO sellflow_web, sellflow_worker;
-DROP FUNCTION queue_depths();
