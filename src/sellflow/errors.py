@@ -54,6 +54,16 @@ class TryLaterError(SellflowError):
         self.seconds = seconds
 
 
+class PostponedError(SellflowError):
+    """Nothing was tried, and nothing failed: the message comes back after some `seconds`."""
+
+    code = "handler.postponed"
+
+    def __init__(self, message: str, *, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 class InvalidPayloadError(PermanentError):
     """An event's payload is not what its topic promises."""
 

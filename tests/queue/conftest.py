@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from sellflow.errors import InvalidPayloadError, PermanentError
+from sellflow.errors import InvalidPayloadError, PermanentError, PostponedError
 from sellflow.postgres.database import Connection, Database, Pool, SessionConnection
 from sellflow.queue.claims import Claim, claim
 from sellflow.queue.consumer import Consumer
@@ -102,17 +102,22 @@ class Laboratory:
                 raise RuntimeError("nobody answered")
             if word == "hopeless":
                 raise HopelessError("go away")
+            if word == "postpone":
+                raise PostponedError("not now", seconds=60)
             if word == "slow":
                 await asyncio.sleep(1.5)
         return f"answer to {word}"
 
     async def _apply_answers(
         self, connection: Connection, batch: Sequence[tuple[Event, tuple[str, str]]], outbox: Outbox
-    ) -> None:
-        """Write the answers down, and have nothing to say about it."""
+    ) -> Mapping[int, str | Exception]:
+        """Write the answers down, and fail afterwards where a word says so."""
         await connection.execute(
             "INSERT INTO effects (effect) SELECT unnest($1::text[])", [answer for _, (_, answer) in batch]
         )
+        if self.cured:
+            return {}
+        return {event.event_id: RuntimeError("noted") for event, (word, _) in batch if word == "note and fail"}
 
     @staticmethod
     async def _misbehave(connection: Connection, word: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
+from datetime import timedelta
 
 import pytest
 
@@ -227,6 +228,30 @@ async def test_a_call_after_one_that_is_hopeless_is_made_all_the_same(lab: Labor
     await lab.work(queue="outside")
     assert await lab.effects() == ["answer to after"]
     assert (await lab.waiting("outside"), await lab.parked()) == (0, 0)
+
+
+async def test_a_postponed_message_comes_back_later_and_did_not_fail(lab: Laboratory) -> None:
+    await lab.put("postpone", "after", key="k", topic="lab.ask")
+    await lab.put("other", topic="lab.ask")
+    for _ in range(5):  # more often than a message may fail
+        await lab.work(queue="outside")
+        wait = await lab.owner.fetchval("SELECT due_at - parked_at FROM parked_messages WHERE due_at IS NOT NULL")
+        assert wait > timedelta(seconds=59)
+        await lab.let_retries_come_due()
+    lab.cured = True
+    await lab.work(queue="outside")
+    assert await lab.effects_in_order() == ["answer to other", "answer to postpone", "answer to after"]
+    assert await lab.owner.fetchval("SELECT count(*) FROM failed_attempts") == 0
+
+
+async def test_what_a_handler_wrote_of_a_failure_it_tells_of_stays(lab: Laboratory) -> None:
+    await lab.put("note and fail", "fine", topic="lab.ask")
+    for _ in range(3):
+        await lab.work(queue="outside")
+        await lab.let_retries_come_due()
+    assert await lab.effects() == ["answer to fine", *["answer to note and fail"] * 3]
+    assert await lab.outcomes("outside") == {"note and fail": "dead", "fine": "done"}
+    assert await lab.owner.fetchval("SELECT error_message FROM dead_letters") == "noted"
 
 
 async def test_a_consumer_that_is_cancelled_hands_its_claims_back(lab: Laboratory) -> None:

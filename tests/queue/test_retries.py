@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +48,16 @@ def test_more_chance_and_more_failures_never_shorten_the_wait(
     later = policy.delay(failed + 1, RuntimeError(), large)
     if waits[1] is not None and later is not None:
         assert waits[1] <= later
+
+
+@given(policies, failures, chances, chances)
+def test_what_is_left_to_chance_is_a_share_of_the_wait(
+    policy: RetryPolicy, failed: int, least: float, chance: float
+) -> None:
+    longest = policy.delay(failed, RuntimeError(), 1)
+    some = replace(policy, least=least).delay(failed, RuntimeError(), chance)
+    if longest is not None and some is not None:
+        assert longest * least * 0.999 <= some <= longest * 1.001
 
 
 def test_the_longest_waits_double_up_to_the_cap() -> None:

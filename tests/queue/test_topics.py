@@ -130,6 +130,14 @@ def test_each_topic_finds_its_handler() -> None:
     assert [each and each.name for each in found] == ["one", "other", None]
 
 
+def test_a_queue_may_handle_more_than_it_is_bound_to_from_the_start() -> None:
+    flexible = Subscription("flexible", {"a.b": "", "a.c": ""}, binds=("a.c",))
+    flexible.handler("#", parse=lambda event: event, name="h")(nothing)
+    registry = Registry([flexible])
+    assert (registry.queues_of("a.b"), registry.queues_of("a.c")) == ((), ("flexible",))
+    assert flexible.handler_for("a.b") is not None
+
+
 def test_the_domains_of_this_installation_fit_together(registry: Registry) -> None:
     assert registry.queues_of("shopify.orders.paid") == ("loyalty",)
     assert registry.queues_of("shopify.app.uninstalled") == ("shops",)

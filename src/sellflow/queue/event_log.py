@@ -44,6 +44,7 @@ async def emit(connection: Connection, registry: Registry, events: Sequence[Emit
         return
     unrouted = {event.topic for event in events if not registry.queues_of(event.topic)}
     routes = await registry.routes.topics_by_queue(connection, {event.topic for event in events})
+    unrouted -= {topic for topics in routes.values() for topic in topics}
     await connection.execute(
         _statement(_STORED, "stored", list(routes), parameter=5),
         [event.shop_id for event in events],

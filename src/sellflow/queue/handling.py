@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 from prometheus_client import Histogram
 
-from sellflow.errors import PermanentError
+from sellflow.errors import PermanentError, PostponedError
 from sellflow.postgres.database import Connection, Pool
 from sellflow.postgres.transactions import is_lost, savepoint
 from sellflow.queue.batches import Ready, in_order
@@ -136,10 +136,16 @@ class Handling:
             middle = len(batch) // 2
             first = await self._isolate(connection, batch[:middle], outbox, held_up)
             return withheld + first + await self._isolate(connection, batch[middle:], outbox, held_up)
-        done = [Done(each.event, each.claim, each.name, details.get(each.event.event_id, "")) for each in batch]
-        return [*withheld, *done]
+        return [*withheld, *(self._ended(each, details.get(each.event.event_id, ""), held_up) for each in batch)]
 
-    async def _apply(self, connection: Connection, batch: Sequence[Ready], outbox: Outbox) -> Mapping[int, str]:
+    def _ended(self, applied: Ready, said: str | Exception, held_up: set[Line]) -> Result:
+        if isinstance(said, Exception):
+            return self._failed(applied, said, held_up)
+        return Done(applied.event, applied.claim, applied.name, said)
+
+    async def _apply(
+        self, connection: Connection, batch: Sequence[Ready], outbox: Outbox
+    ) -> Mapping[int, str | Exception]:
         for each in batch:
             if each.error is not None:
                 raise each.error
@@ -155,7 +161,11 @@ class Handling:
             handler_seconds.labels(*labels).observe(time.perf_counter() - started)
         return details or {}
 
-    def _failed(self, failed: Ready, error: Exception, held_up: set[Line]) -> Failed:
+    def _failed(self, failed: Ready, error: Exception, held_up: set[Line]) -> Failed | Withheld:
+        if isinstance(error, PostponedError):
+            if failed.claim.line:
+                held_up.add(failed.claim.line)
+            return Withheld(failed.event, failed.claim, has_leader=False, seconds=error.seconds)
         policy = (failed.handler and failed.handler.retry) or self._policy
         delay = policy.delay(failed.claim.failures + 1, error, random.random())  # noqa: S311 - jitter, not a secret
         blocks = delay is None and failed.handler is not None and failed.handler.after_dead_letter == "block"

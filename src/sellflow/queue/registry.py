@@ -36,7 +36,7 @@ class Registry:
             subscription.complete()
 
     def queues_of(self, topic: str) -> tuple[str, ...]:
-        """Return the queues that get a message for `topic`.
+        """Return the queues that get a message for `topic` from the start.
 
         Raises
         ------
@@ -45,7 +45,9 @@ class Registry:
         """
         if topic not in self.topics:
             raise UndeclaredTopicError(f"no domain declares the topic {topic!r}: add it to a subscription's topics")
-        return tuple(queue for queue, each in self.subscriptions.items() if each.handler_for(topic))
+        return tuple(
+            queue for queue, each in self.subscriptions.items() if any(matches(p, topic) for p in each.bindings)
+        )
 
 
 def _check_queues(subscriptions: Sequence[Subscription]) -> None:

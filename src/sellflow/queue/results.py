@@ -66,15 +66,16 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Withheld:
-    """An event that was not tried, since an elder one of its key failed in the same batch.
+    """An event that was not tried: an elder one of its key failed in the same batch, or its handler postponed it.
 
     `has_leader` says that the elder one is still to come, so that this one waits behind it; otherwise it comes back
-    at once.
+    after `seconds`.
     """
 
     event: Event
     claim: Claim
     has_leader: bool
+    seconds: float = 0.0
 
 
 Result = Done | Failed | Withheld
@@ -91,7 +92,7 @@ async def record(connection: Connection, queue: str, results: Sequence[Result]) 
     await _record_attempts(connection, queue, failed)
     retried = [(f.claim, f.attempt, f.retry_in) for f in failed if f.retry_in is not None]
     withheld = [
-        (each.claim, each.claim.failures, None if each.has_leader else 0.0)
+        (each.claim, each.claim.failures, None if each.has_leader else each.seconds)
         for each in results
         if isinstance(each, Withheld)
     ]

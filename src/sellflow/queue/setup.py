@@ -30,8 +30,7 @@ async def prepare_queues(connection: SessionConnection, registry: Registry, *, d
             await connection.execute(
                 "CALL vacuum_often(format('pgmq.%I', 'q_' || $1::text)::regclass)", subscription.queue
             )
-            patterns = sorted({pattern for handler in subscription.handlers for pattern in handler.patterns})
-            for pattern in patterns:
+            for pattern in subscription.bindings:
                 await connection.execute("SELECT pgmq.bind_topic($1, $2)", pattern, subscription.queue)
         await connection.execute("CALL make_day_partitions($1)", days_ahead)
     await _warn_of_unserved(connection, registry)

@@ -62,9 +62,11 @@ Answered = TypeVar("Answered")
 #: is found without touching the others. `json_of` makes one of a pydantic model.
 Parse: TypeAlias = Callable[[Event], Parsed]
 #: Applies a batch of (event, parsed) pairs with set-based SQL inside the given transaction. Returns, by event
-#: id, one sentence on what it did, for `sellflow explain` to show; or nothing.
+#: id, one sentence on what it did, for `sellflow explain` to show; or nothing. An error in its place says that the
+#: event failed although what was written about it is to stay, such as a note of the attempt.
 Apply: TypeAlias = Callable[
-    [Connection, Sequence[tuple[Event, Parsed]], Outbox], Awaitable[Mapping[int, str]] | Awaitable[None]
+    [Connection, Sequence[tuple[Event, Parsed]], Outbox],
+    Awaitable[Mapping[int, str | Exception]] | Awaitable[None],
 ]
 #: Does what one event asks of the outside world, outside any transaction and at least once, several events at a
 #: time but those of one key one after the other. `apply` gets (event, (parsed, what this returned)).
@@ -92,12 +94,23 @@ class Subscription:
 
     `announces` says whether its dead letters are events themselves: those of the queue that delivers such events
     to the outside must not be, or one broken endpoint would be told of itself for ever.
+
+    `binds` are the patterns that its queue is bound to from the start, where these are not simply its handlers':
+    whoever subscribes to more at run time binds that.
     """
 
-    def __init__(self, queue: str, topics: Mapping[str, str] | None = None, *, announces: bool = True) -> None:
+    def __init__(
+        self,
+        queue: str,
+        topics: Mapping[str, str] | None = None,
+        *,
+        announces: bool = True,
+        binds: Sequence[str] | None = None,
+    ) -> None:
         self.queue = queue
         self.topics: Mapping[str, str] = MappingProxyType(dict(topics or {}))
         self.announces = announces
+        self._binds = binds
         self._handlers: list[Handler] = []
         self._is_complete = False
 
@@ -105,6 +118,13 @@ class Subscription:
     def handlers(self) -> tuple[Handler, ...]:
         """Its handlers, in the order they were declared."""
         return tuple(self._handlers)
+
+    @property
+    def bindings(self) -> tuple[str, ...]:
+        """The patterns that its queue is bound to from the start."""
+        if self._binds is not None:
+            return tuple(self._binds)
+        return tuple(sorted({pattern for handler in self._handlers for pattern in handler.patterns}))
 
     @property
     def calls(self) -> bool:

@@ -75,7 +75,6 @@ class DeliveryStore:
         self._pool = pool
         self._declared = frozenset(registry.topics)
         self._shops: dict[tuple[int, str], str] = {}
-        self._routed = frozenset(topic for topic in registry.topics if registry.queues_of(topic))
         self._routes = registry.routes
         self._announced_at = 0.0
 
@@ -138,14 +137,14 @@ class DeliveryStore:
         )
         if announce:
             self._announced_at = time.monotonic()
-        self._count_unrouted(batch)
+        self._count_unrouted(batch, {topic for topics in routes.values() for topic in topics})
         assert row is not None
         return int(row["fresh"])
 
-    def _count_unrouted(self, batch: Sequence[Delivery]) -> None:
+    def _count_unrouted(self, batch: Sequence[Delivery], routed: set[str]) -> None:
         """Count what no queue wants: Shopify sends what the app subscribed to, declared here or not."""
         for delivery in batch:
-            if delivery.topic not in self._routed:
+            if delivery.topic not in routed:
                 unrouted_total.labels(delivery.topic if delivery.topic in self._declared else "undeclared").inc()
 
     async def _learn_shops(self, batch: Sequence[Delivery]) -> None:
