@@ -50,6 +50,12 @@ def test_no_setting_has_a_default_of_its_own_beside_the_file() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.is_required()] == []
 
 
+@pytest.mark.parametrize("networks", ["10.0.0.1/8", "everything", "10.0.0.0/8; fd00::/8"])
+def test_a_list_that_holds_no_networks_is_refused(networks: str) -> None:
+    with pytest.raises(ConfigurationError, match="SELLFLOW_OUTGOING_PRIVATE_NETWORKS: "):
+        load_settings(outgoing_private_networks=networks)
+
+
 def test_the_defaults_are_valid_and_run_the_embedded_server() -> None:
     settings = load_settings()
     assert settings.environment == "development"

@@ -29,6 +29,8 @@ from sellflow.queue.housekeeping.receipts import prune_receipts
 from sellflow.queue.housekeeping.stranded import release_stranded_messages
 from sellflow.queue.housekeeping.vacuum import vacuum_queues
 from sellflow.queue.jobs import Job
+from sellflow.queue.outgoing import handlers as outgoing
+from sellflow.queue.outgoing.endpoints import bind_endpoints
 from sellflow.queue.periodic import Scheduler
 from sellflow.queue.registry import Registry
 from sellflow.queue.services import load_services, migrate_services
@@ -56,7 +58,7 @@ def build_registry(settings: Settings) -> Registry:
         If a service cannot be loaded, or declarations contradict each other.
     """
     services = [service.subscription for service in load_services(settings)]
-    return Registry([loyalty.subscription, shops.subscription, *services])
+    return Registry([loyalty.subscription, shops.subscription, *outgoing.subscriptions(settings), *services])
 
 
 def prepare_above(settings: Settings) -> Prepare:
@@ -66,6 +68,7 @@ def prepare_above(settings: Settings) -> Prepare:
         registry = build_registry(settings)
         await migrate_services(connection, load_services(settings), settings)
         await prepare_queues(connection, registry, days_ahead=settings.event_partitions_ahead)
+        await bind_endpoints(connection, registry)
         await ensure_signing_key(connection)
 
     return prepare

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from functools import cache
 from importlib.resources import files
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
@@ -79,6 +80,9 @@ class Settings(BaseSettings):
     transaction_idle_limit: float = Field(ge=0)
     transaction_active_limit: float = Field(ge=0)
 
+    outgoing_timeout: float = Field(gt=0, le=15)
+    outgoing_private_networks: str
+
     customer_token_ttl: int = Field(ge=60)
     demo_app_secret: SecretStr
 
@@ -112,6 +116,14 @@ class Settings(BaseSettings):
         for name in value.split(",") if value.strip() else ():
             if not all(word.isidentifier() for word in name.strip().split(".")):
                 raise ValueError(f"{name.strip()!r} is no name of a Python module; separate several by commas")
+        return value
+
+    @field_validator("outgoing_private_networks")
+    @classmethod
+    def _list_of_networks(cls, value: str) -> str:
+        for each in value.split(","):
+            if each.strip():
+                ip_network(each.strip())
         return value
 
     @model_validator(mode="after")

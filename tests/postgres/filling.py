@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from ipaddress import ip_network
 
 import orjson
 
@@ -10,11 +11,13 @@ from sellflow.loyalty.ledger_store import post_movements
 from sellflow.loyalty.models import Movement, MovementKind
 from sellflow.postgres.database import Database, Login
 from sellflow.postgres.transactions import batch_transaction
-from sellflow.queue.consumer import Consumer
-from sellflow.queue.wakeups import WakeUps
+from sellflow.queue.outgoing.addresses import Allowance
+from sellflow.queue.outgoing.endpoints import add_endpoint
 from sellflow.roles import build_registry
 from sellflow.webhooks.store import Delivery, DeliveryStore
 from tests.conftest import Tenant
+from tests.postgres.databases import connected
+from tests.queue.consuming import drain
 
 BROKEN_ORDER = b'{"id": "no order at all"}'
 
@@ -45,6 +48,7 @@ def paid_order(order_id: int) -> bytes:
 
 async def fill(database: Database, *tenants: Tenant) -> None:
     """Give every tenant at least one row in every tenant table."""
+    await _add_endpoints(database, *tenants)
     await _deliver(database, *tenants)
     await _consume(database)
     for tenant in tenants:
@@ -70,18 +74,25 @@ async def _deliver(database: Database, *tenants: Tenant) -> None:
         assert await DeliveryStore(pool, build_registry(database.settings)).store(deliveries) == {}
 
 
+async def _add_endpoints(database: Database, *tenants: Tenant) -> None:
+    """Add an endpoint to each shop, at an address that no delivery reaches."""
+    allowance = Allowance((ip_network("127.0.0.1/32"),))
+    async with connected(database, Login.OWNER) as owner:
+        for tenant in tenants:
+            await add_endpoint(
+                owner,
+                build_registry(database.settings),
+                address="https://127.0.0.1/hooks",
+                topics=["loyalty.#"],
+                shop_id=tenant.shop_id,
+                allowance=allowance,
+            )
+
+
 async def _consume(database: Database) -> None:
     registry = build_registry(database.settings)
     async with await database.pool(Login.WORKER, purpose="test filling", size=2) as pool:
-        consumer = Consumer(
-            subscription=registry.subscriptions["loyalty"],
-            registry=registry,
-            pool=pool,
-            wake_ups=WakeUps(database),
-            settings=database.settings,
-        )
-        while await consumer.run_once():
-            pass
+        await drain(database, pool, registry, "loyalty", "outgoing", "outgoing_deliveries")
 
 
 async def _overdraw(database: Database, tenant: Tenant) -> None:

@@ -209,8 +209,9 @@ async def test_the_shop_of_web_opens_nothing_to_worker_and_the_other_way_round(
 
 
 async def test_a_shop_that_was_set_is_forgotten_with_its_transaction(
-    database: Database, tables: list[str], tenant: Tenant
+    owner: SessionConnection, database: Database, tables: list[str], tenant: Tenant
 ) -> None:
+    readable = [table for table in tables if await may(owner, Login.WEB, "SELECT", table)]
     async with await database.pool(Login.WEB, purpose="test", size=1) as web:
         async with shop_transaction(web, tenant.shop_id) as connection:
             pid = connection.get_server_pid()
@@ -220,7 +221,7 @@ async def test_a_shop_that_was_set_is_forgotten_with_its_transaction(
                 raise ZeroDivisionError
         async with web.acquire() as connection:
             assert connection.get_server_pid() == pid
-            for table in tables:
+            for table in readable:
                 assert await shops_seen(connection, table) == set(), table
 
 

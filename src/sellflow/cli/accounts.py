@@ -107,8 +107,7 @@ def add_shop(
     from sellflow.roles import build_registry  # noqa: PLC0415
     from sellflow.shops import store  # noqa: PLC0415
 
-    rate = _rate(points_per_unit)
-    settings = start()
+    settings, rate = start(), _rate(points_per_unit)
 
     async def work(connection: SessionConnection) -> tuple[int, int]:
         owner = await store.find_app(connection, app)

@@ -3,7 +3,7 @@
 from sellflow.postgres.migrate import run_sql_file
 
 revision = "0008_operations"
-down_revision = "0006_scheduling"
+down_revision = "0007_outgoing"
 
 
 def upgrade() -> None:
