@@ -14,10 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 import structlog
 
 from sellflow.cli import main
+from sellflow.postgres.embedded import SUPERUSER
+
+#: The client secret of the app that an installation begins with.
+FIRST = "first-secret"
 
 #: Seconds that a test waits for another process at most.
 PATIENCE = 80
@@ -72,6 +77,31 @@ class CommandLine:
                 main()
         code = ended.value.code
         return Done(code if isinstance(code, int) else 0, *self._capsys.readouterr())
+
+
+class Installation:
+    """A data folder with a running server, and the commands on it."""
+
+    def __init__(self, line: CommandLine, data_dir: Path, url: str) -> None:
+        self.line = line
+        self.env = environment(data_dir)
+        self.url = url
+
+    def does(self, *arguments: str, stdin: str = "") -> str:
+        """Run a command that succeeds and return what it answers."""
+        done = self.line.run(*arguments, env=self.env, stdin=stdin)
+        assert done.code == 0, done.err
+        return done.out
+
+    def refuses(self, *arguments: str, stdin: str = "", code: int = 2) -> str:
+        """Run a command that fails with `code` and return its one message."""
+        done = self.line.run(*arguments, env=self.env, stdin=stdin)
+        assert (done.code, done.out) == (code, ""), done.out + done.err
+        return done.err
+
+    def ask(self, statement: str) -> list[tuple[object, ...]]:
+        with psycopg.connect(self.url, user=SUPERUSER) as connection:
+            return connection.execute(statement.encode()).fetchall()
 
 
 @contextmanager

@@ -4,66 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
-from sellflow.postgres.embedded import SUPERUSER, EmbeddedPostgres
+from sellflow.postgres.embedded import EmbeddedPostgres
 from sellflow.postgres.revisions import newest_revision
-from tests.cli.commands import CommandLine, environment, logging_undone, sellflow
+from tests.cli.commands import FIRST, CommandLine, Installation, environment, sellflow
 from tests.conftest import FAST
 
-FIRST, SECOND = "first-secret", "second-secret"
-
-
-class Installation:
-    """A data folder with a running server, and the commands on it."""
-
-    def __init__(self, line: CommandLine, data_dir: Path, url: str) -> None:
-        self._line = line
-        self.env = environment(data_dir)
-        self.url = url
-
-    def does(self, *arguments: str, stdin: str = "") -> str:
-        """Run a command that succeeds and return what it answers."""
-        done = self._line.run(*arguments, env=self.env, stdin=stdin)
-        assert done.code == 0, done.err
-        return done.out
-
-    def refuses(self, *arguments: str, stdin: str = "", code: int = 2) -> str:
-        """Run a command that fails with `code` and return its one message."""
-        done = self._line.run(*arguments, env=self.env, stdin=stdin)
-        assert (done.code, done.out) == (code, ""), done.out + done.err
-        return done.err
-
-    def ask(self, statement: str) -> list[tuple[object, ...]]:
-        with psycopg.connect(self.url, user=SUPERUSER) as connection:
-            return connection.execute(statement.encode()).fetchall()
-
-
-@pytest.fixture
-def line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[CommandLine]:
-    with logging_undone():
-        yield CommandLine(monkeypatch, capsys)
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Keep a server up between the commands: each of them would start and stop it."""
-    with EmbeddedPostgres(folder / "commands", extra=FAST).running() as url:
-        yield folder / "commands", url
-
-
-@pytest.fixture
-def installation(server: tuple[Path, str], line: CommandLine) -> Installation:
-    """Return an installation with one app and one shop."""
-    made = Installation(line, *server)
-    if "acme.myshopify.com" not in made.does("shops", "list"):
-        made.does("apps", "add", "acme", "--client-id", "client-acme", "--secret-stdin", stdin=f"{FIRST}\n")
-        made.does("shops", "add", "acme.myshopify.com", "--app", "acme", "--points-per-unit", "2.5")
-    return made
+SECOND = "second-secret"
 
 
 def test_migrating_twice_says_that_nothing_was_left_to_do(line: CommandLine, folder: Path) -> None:

@@ -7,7 +7,20 @@ import sys
 import typer
 from rich.console import Console
 
-from sellflow.cli import accounts, database, deadletters, demo, explain, jobs, queues, roles, simulate, topics, up
+from sellflow.cli import (
+    accounts,
+    database,
+    deadletters,
+    demo,
+    endpoints,
+    explain,
+    jobs,
+    queues,
+    roles,
+    simulate,
+    topics,
+    up,
+)
 from sellflow.errors import ConfigurationError, SellflowError
 
 app = typer.Typer(
@@ -20,6 +33,7 @@ up.register(app)
 roles.register(app)
 database.register(app)
 accounts.register(app)
+endpoints.register(app)
 simulate.register(app)
 demo.register(app)
 explain.register(app)
