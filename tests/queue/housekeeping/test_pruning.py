@@ -33,10 +33,16 @@ async def test_attempts_and_resolved_dead_letters_go_with_their_day_and_not_befo
     for day in (gone, waiting):
         await old_days.owner.execute(f"DROP TABLE events_{day:%Y%m%d}, outcomes_{day:%Y%m%d}")
 
-    assert await prune_log(RETENTION).run(old_days.owner) == "1 failed_attempts, 1 dead_letters pruned"
+    assert (
+        await prune_log(RETENTION).run(old_days.owner)
+        == "1 failed_attempts, 1 dead_letters, 0 endpoint_deliveries pruned"
+    )
     assert await days_of(old_days.owner, "failed_attempts") == [held, young]
     assert await days_of(old_days.owner, "dead_letters") == [waiting, held, young], "a waiting letter is never lost"
-    assert await prune_log(RETENTION).run(old_days.owner) == "0 failed_attempts, 0 dead_letters pruned"
+    assert (
+        await prune_log(RETENTION).run(old_days.owner)
+        == "0 failed_attempts, 0 dead_letters, 0 endpoint_deliveries pruned"
+    )
 
 
 async def test_pruning_goes_on_until_nothing_is_left(old_days: OldDays, monkeypatch: pytest.MonkeyPatch) -> None:

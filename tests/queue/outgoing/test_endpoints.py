@@ -134,7 +134,7 @@ async def test_a_worker_changes_of_an_endpoint_its_health_alone(outgoing: Outgoi
             "INSERT INTO endpoint_secrets (endpoint_id, secret) VALUES (1, 'whsec_known')",
             "UPDATE endpoint_secrets SET secret = 'whsec_known'",
             "UPDATE endpoint_deliveries SET shop_id = 1",
-            "SELECT prune_deliveries('2026-03-01')",
+            "DELETE FROM endpoint_deliveries",
         ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 async with batch_transaction(connection, [outgoing.tenant.shop_id]):

@@ -56,8 +56,12 @@ async def _delete_some(
     return int(tag.removeprefix("DELETE "))
 
 
-#: The queue's own; another room adds its step where the job is declared.
-STEPS = (rows_by_day("failed_attempts"), rows_by_day("dead_letters", "state <> 'waiting'"))
+#: The queue's own; another room adds its step where the job is declared. Attempts at deliveries go with these.
+STEPS = (
+    rows_by_day("failed_attempts"),
+    rows_by_day("dead_letters", "state <> 'waiting'"),
+    rows_by_day("endpoint_deliveries"),
+)
 
 
 def prune_log(retention_days: int, steps: Sequence[PruneStep] = STEPS) -> Job:

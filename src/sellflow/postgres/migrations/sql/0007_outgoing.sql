@@ -93,12 +93,3 @@ CREATE TABLE endpoint_attempts (
 CREATE INDEX endpoint_attempts_delivery ON endpoint_attempts (delivery_id, attempt_id);
 CALL protect_tenant_table('endpoint_attempts');
 GRANT SELECT, INSERT ON endpoint_attempts TO sellflow_worker;
-
--- Forgets deliveries of events before a day, with their attempts; returns how many. For whoever drops the event log.
-CREATE FUNCTION prune_deliveries(before date) RETURNS bigint
-LANGUAGE sql
-AS $$
-    WITH pruned AS (DELETE FROM endpoint_deliveries d WHERE d.day < before RETURNING 1)
-    SELECT count(*) FROM pruned
-$$;
-REVOKE ALL ON FUNCTION prune_deliveries FROM PUBLIC;
