@@ -190,15 +190,10 @@ def test_a_person_is_shown_a_message_and_no_stack_trace(tmp_path: Path) -> None:
 def test_topics_are_listed_with_who_declares_them_and_who_listens(line: CommandLine, folder: Path) -> None:
     env = environment(folder / "never-made")
     table = line.run("topics", env=env)
-    paid = next(row for row in table.out.splitlines() if "shopify.orders.paid" in row)
-    assert [cell.strip() for cell in paid.split("│")[1:5]] == [
-        "shopify.orders.paid",
-        "an order was paid for",
-        "loyalty",
-        "loyalty",
-    ]
-    assert "nobody listens" in next(row for row in table.out.splitlines() if "loyalty.points.earned" in row)
+    assert "loyalty" in next(row for row in table.out.splitlines() if "shopify.orders.paid" in row)
+    assert "nobody" in next(row for row in table.out.splitlines() if "loyalty.points.earned" in row)
     listed = {row["topic"]: row for row in json.loads(line.run("topics", "--json", env=env).out)}
+    assert listed["shopify.orders.paid"]["meaning"] == "an order was paid for"
     assert listed["queue.dead_letter"]["declared_by"] == ["sellflow"]
     assert listed["shopify.app.uninstalled"]["queues"] == ["shops"]
     assert not (folder / "never-made").exists(), "no database is needed to know"
