@@ -33,7 +33,10 @@ def topics(
     if as_json:
         print(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode())  # noqa: T201 - alone on standard output
         return
-    table = Table("Topic", "Meaning", "Declared by", "Queues that listen")
+    table = Table()
+    table.add_column("Topic", no_wrap=True)  # a name that is broken apart cannot be looked for
+    for heading in ("Meaning", "Declared by", "Queues that listen"):
+        table.add_column(heading)
     for row in rows:
         listening = ", ".join(row["queues"]) or "[yellow]nobody listens[/]"
         table.add_row(row["topic"], row["meaning"], ", ".join(row["declared_by"]), listening)
