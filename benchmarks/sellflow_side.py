@@ -50,10 +50,15 @@ SELECT events.webhook_id::text, count(*)
 
 
 class Installation:
-    """Sellflow with a data folder and ports of its own, so that it runs beside anything."""
+    """Sellflow with a data folder and ports of its own, so that it runs beside anything.
 
-    def __init__(self, folder: Path) -> None:
+    It runs on its embedded Postgres, or on the one at `database_url`. `settings` are further SELLFLOW_ variables.
+    """
+
+    def __init__(self, folder: Path, *, database_url: str = "", settings: Mapping[str, str] | None = None) -> None:
         self._folder = folder
+        self._settings = {"SELLFLOW_DATABASE_SESSION_URL": database_url} if database_url else {}
+        self._settings |= settings or {}
         self.data = folder / "data"
         self.web_port = free_port()
         self.simulator_port = free_port()
@@ -65,6 +70,7 @@ class Installation:
             SELLFLOW_DATA_DIR=str(self.data),
             SELLFLOW_WEB_PORT=str(self.web_port),
             SELLFLOW_SIMULATOR_PORT=str(self.simulator_port),
+            **self._settings,
         )
 
     def command(self, *words: str, say: str = "") -> str:
@@ -93,9 +99,15 @@ class Installation:
             raise BenchmarkError(f"`sellflow {' '.join(words)}` failed with {done.returncode}:\n{said}")
         return done.stdout
 
-    def serve(self, *words: str) -> ServerProcess:
-        """Start `sellflow …` as a server process."""
-        log = self._folder / f"{words[0]}.log"
+    def add_shop(self, secret: str) -> None:
+        """Migrate, and make the app whose secret signs the deliveries and the shop they come from."""
+        self.command("migrate")
+        self.command("apps", "add", APP, "--secret-stdin", say=f"{secret}\n")
+        self.command("shops", "add", SHOP_DOMAIN, "--app", APP, "--currency", SHOP_CURRENCY)
+
+    def serve(self, *words: str, name: str = "") -> ServerProcess:
+        """Start `sellflow …` as a server process; its log has the name of the role, or `name`."""
+        log = self._folder / f"{name or words[0]}.log"
         return ServerProcess([str(PROGRAM), *words], environment=self.environment, log=log, cwd=self._folder)
 
     def postmaster(self) -> tuple[int, Path] | None:
@@ -150,9 +162,7 @@ class SellflowWeb:
         Without the shop its events would wait for it and cost no queue message: less work than the peers'.
         """
         self._installed = Installation(folder)
-        self._installed.command("migrate")
-        self._installed.command("apps", "add", APP, "--secret-stdin", say=f"{self._secret}\n")
-        self._installed.command("shops", "add", SHOP_DOMAIN, "--app", APP, "--currency", SHOP_CURRENCY)
+        self._installed.add_shop(self._secret)
 
     def start(self) -> int:
         """Start the web process and return its port, once it is ready."""

@@ -1,4 +1,4 @@
-"""Brings the peers into the ignored folder `.peers`: Node, packages from the lock, Debian's Redis."""
+"""Brings the peers into the ignored folder `.peers`: Node, locked packages of Node and Python, Debian's Redis."""
 
 from __future__ import annotations
 
@@ -57,6 +57,28 @@ def node_versions(*packages: str) -> dict[str, str]:
     modules = node_packages() / "node_modules"
     versions = {name: json.loads((modules / name / "package.json").read_text())["version"] for name in packages}
     return {"node": _output([str(node()), "--version"]).strip().lstrip("v")} | versions
+
+
+def python_packages(name: str) -> Path:
+    """Install what `requirements-NAME.txt` pins into an environment of its own; return the environment's Python."""
+    folder = PEERS / f"python-{name}"
+    requirements = HERE / f"requirements-{name}.txt"
+    program, stamp = folder / "bin/python", folder / "installed"
+    digest = sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
+    if not stamp.exists() or stamp.read_text() != digest:
+        progress(f"installing {name} into .peers")
+        _run([sys.executable, "-m", "venv", "--clear", str(folder)], cwd=REPOSITORY)
+        pip = [str(program), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        _run([*pip, "--require-hashes", "-r", str(requirements)], cwd=REPOSITORY)
+        stamp.write_text(digest)
+    return program
+
+
+def python_versions(name: str, *packages: str) -> dict[str, str]:
+    """Return the versions of packages in that environment."""
+    ask = "import sys, importlib.metadata as m; print(*(m.version(name) for name in sys.argv[1:]))"
+    found = _output([str(python_packages(name)), "-c", ask, *packages]).split()
+    return dict(zip(packages, found, strict=True))
 
 
 def redis_program(name: str) -> tuple[Path, dict[str, str]]:

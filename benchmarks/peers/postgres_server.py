@@ -1,4 +1,4 @@
-"""A Postgres with its default settings for the peers: the packaged programs, driven directly."""
+"""A Postgres of the benchmarks' own, with default settings or given ones: the packaged programs, driven directly."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 
@@ -18,13 +20,15 @@ from benchmarks.errors import BenchmarkError
 #: Root starts the server as the first of these that exists: Postgres refuses to run as root.
 UNPRIVILEGED = ("postgres", "nobody")
 SUPERUSER = "postgres"
+DATABASE = "postgres"
 
 
 class PostgresServer:
     """One cluster below a folder that the server's user can pass through; it listens on a socket only."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
         self._folder = folder
+        self._settings = {"listen_addresses": ""} | dict(settings or {})
         self._data = folder / "data"
         self._user = unprivileged_user()
         self._programs = self._reachable_programs()
@@ -37,7 +41,15 @@ class PostgresServer:
     @property
     def address(self) -> str:
         """How libpq finds the server."""
-        return f"host={self._data} user={SUPERUSER} dbname=postgres"
+        return self.address_of(DATABASE)
+
+    def address_of(self, database: str) -> str:
+        """How libpq finds another database of the server."""
+        return f"host={self._data} user={SUPERUSER} dbname={database}"
+
+    def url_of(self, database: str = DATABASE) -> str:
+        """Return the address of a database as Sellflow's settings take it, without user."""
+        return f"postgresql:///{database}?host={quote(str(self._data))}"
 
     def create(self) -> None:
         """Make the cluster."""
@@ -48,8 +60,14 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start the server and wait until it takes connections."""
-        options = f"-c listen_addresses='' -c unix_socket_directories='{self._data}'"
+        settings = self._settings | {"unix_socket_directories": str(self._data)}
+        options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
         self._run("pg_ctl", "start", "-w", "-l", str(self._data / "server.log"), "-o", options)
+
+    @property
+    def pid(self) -> int:
+        """The process id of the postmaster."""
+        return int((self._data / "postmaster.pid").read_text().splitlines()[0])
 
     def stop(self) -> None:
         """Stop the server with a checkpoint, so that the next start has nothing to recover."""

@@ -36,6 +36,11 @@ class RedisServer:
         )
         self._wait(self._process)
 
+    @property
+    def pid(self) -> int:
+        """The process id; 0 while it does not run."""
+        return self._process.pid if self._process else 0
+
     def stop(self) -> None:
         """Stop the server."""
         if self._process is not None:
