@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import LiteralString
@@ -27,7 +26,9 @@ SELECT a.customer_id,
  WHERE a.kind = 'customer'
  GROUP BY a.customer_id
 """
-SUMS: LiteralString = "SELECT (SELECT count(*) FROM order_lines), (SELECT COALESCE(sum(points), 0)::bigint FROM entries)"
+SUMS: LiteralString = (
+    "SELECT (SELECT count(*) FROM order_lines), (SELECT COALESCE(sum(points), 0)::bigint FROM entries)"
+)
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ def audit_books(books: Books, awards: Mapping[int, Award]) -> BooksAudit:
 
 def differing(books: Mapping[str, Books]) -> list[str]:
     """Name the sides whose final rows are not those of the first: orders, lines, or points by customer."""
-    seen = {name: (each.orders, each.lines, {c: b.balance for c, b in each.customers.items()})
-            for name, each in books.items()}
+    seen = {
+        name: (each.orders, each.lines, {c: b.balance for c, b in each.customers.items()})
+        for name, each in books.items()
+    }
     return [name for name, rows in seen.items() if rows != next(iter(seen.values()))]
-
-

@@ -16,16 +16,17 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.machine import machine_versions
 from benchmarks.memory import process_tree, processor_seconds
 from benchmarks.paid_orders import PaidOrders
-from benchmarks.queue_sides import QueueSide
+from benchmarks.queue_sides import QueueSide, Worked
 from benchmarks.report import progress
 
 PAIRS = 3
 LOOK_EVERY = 0.02
+PROGRESS: LiteralString = "SELECT clock_timestamp(), count(*), COALESCE(max(transfer_id), 0) FROM transfers"
 
 
 @dataclass(frozen=True)
 class Drained:
-    """One emptied queue. The processor times are microseconds an order, by process, start-up included."""
+    """One emptied queue; `cpu_us` are microseconds of processor time an order, by process, start-up left out."""
 
     orders: int
     seconds: float
@@ -96,7 +97,7 @@ def running(side: QueueSide) -> Iterator[str]:
         side.stop()
 
 
-def time_drain(side: QueueSide, address: str, *, count: int, limit: float) -> Drained:
+def time_drain(side: Worked, address: str, *, count: int, limit: float) -> Drained:
     """Start the worker and wait until `count` more orders have their effect.
 
     The clock is the server's on every side. It runs from the start of the transaction with the first effect, so that
@@ -108,22 +109,29 @@ def time_drain(side: QueueSide, address: str, *, count: int, limit: float) -> Dr
         If that takes longer than `limit` seconds, with the end of the worker's log.
     """
     with psycopg.connect(address, autocommit=True) as connection:
-        before = _ask(connection, "SELECT clock_timestamp(), count(*), COALESCE(max(transfer_id), 0) FROM transfers")
+        before = _ask(connection, PROGRESS)
         side.work()
+        idle: dict[str, float] = {}
         deadline = time.perf_counter() + limit
         while True:
             # Reading the largest id costs next to nothing. It may run ahead of the count, so the count decides.
             at, newest = _ask(connection, "SELECT clock_timestamp(), COALESCE(max(transfer_id), 0) FROM transfers")
-            if newest >= before[2] + count and _ask(connection, "SELECT count(*) FROM transfers")[0] >= before[1] + count:
+            if not idle and newest > before[2]:
+                idle = _processor_times(side)
+            if newest >= before[2] + count and _ask(connection, PROGRESS)[1] >= before[1] + count:
                 break
             if time.perf_counter() > deadline:
                 raise BenchmarkError(f"{side.name} was not done after {limit:.0f} s:\n{side.said()}")
             time.sleep(LOOK_EVERY)
-        cpu = {name: processor_seconds(process_tree(pid)) for name, pid in side.processes().items()}
+        used = {name: seconds - idle[name] for name, seconds in _processor_times(side).items()}
         began = _ask(connection, "SELECT min(recorded_at) FROM orders WHERE recorded_at >= %s", before[0])[0]
-    seconds = (at - began).total_seconds()
-    costs = {name: round(1e6 * used / count, 1) for name, used in cpu.items()}
-    return Drained(count, round(seconds, 3), round(count / seconds, 1), costs)
+    took = (at - began).total_seconds()
+    costs = {name: round(1e6 * seconds / count, 1) for name, seconds in used.items()}
+    return Drained(count, round(took, 3), round(count / took, 1), costs)
+
+
+def _processor_times(side: Worked) -> dict[str, float]:
+    return {name: processor_seconds(process_tree(pid)) for name, pid in side.processes().items()}
 
 
 def _ask(connection: psycopg.Connection, query: LiteralString, *values: object) -> tuple[Any, ...]:  # Any: a row

@@ -11,10 +11,23 @@ from sellflow.postgres.embedded import SERVER_SETTINGS as EMBEDDED_SETTINGS
 SERVER_SETTINGS = EMBEDDED_SETTINGS | {"max_connections": "120"}
 
 
-class QueueSide(Protocol):
-    """One queue with its worker; only one side runs at a time."""
+class Worked(Protocol):
+    """A queue's one worker process."""
 
     name: str
+
+    def work(self) -> None:
+        """Start the worker process."""
+
+    def processes(self) -> dict[str, int]:
+        """Return the process ids of the worker and the servers, without their children."""
+
+    def said(self) -> str:
+        """Return the end of the worker's log."""
+
+
+class QueueSide(Worked, Protocol):
+    """One queue with its worker; only one side runs at a time."""
 
     def prepare(self, folder: Path) -> None:
         """Install what is missing and make the data under `folder`, which belongs to this side alone."""
@@ -25,17 +38,8 @@ class QueueSide(Protocol):
     def fill(self, orders: Path) -> None:
         """Queue the orders of a file, one a line; no worker runs meanwhile."""
 
-    def work(self) -> None:
-        """Start the worker process."""
-
     def stop(self) -> None:
         """Stop worker and servers; harmless when none runs."""
-
-    def processes(self) -> dict[str, int]:
-        """Return the process ids of the worker and the servers, without their children."""
-
-    def said(self) -> str:
-        """Return the end of the worker's log."""
 
     def durability(self) -> dict[str, dict[str, str]]:
         """Read back the settings that durability rests on, by server; asked while it runs."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks import footprint, ingest
+from benchmarks import drain, footprint, ingest
 from benchmarks.benchmark import Benchmark
 
-BENCHMARKS: dict[str, Benchmark] = {each.name: each for each in (ingest.BENCHMARK, footprint.BENCHMARK)}
+BENCHMARKS: dict[str, Benchmark] = {
+    each.name: each for each in (ingest.BENCHMARK, drain.BENCHMARK, footprint.BENCHMARK)
+}

@@ -96,13 +96,20 @@ class PeerWorker(ABC):
     def _install(self) -> Sequence[str]:
         """Install the peer and return the command of its program."""
 
+    @abstractmethod
     def _prepare_queue(self) -> None:
-        """Make what the queue needs, where its own start does not."""
+        """Make what the queue needs beforehand."""
 
     def _run(self, *words: str) -> None:
         command = [*self._command, *words]
         done = subprocess.run(
-            command, env=self._environment, cwd=self._folder, capture_output=True, text=True, check=False, timeout=FILLING
+            command,
+            env=self._environment,
+            cwd=self._folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=FILLING,
         )
         if done.returncode:
             raise BenchmarkError(f"{self.name}: {words[0]} failed:\n{(done.stderr or done.stdout).strip()[-800:]}")
@@ -119,6 +126,9 @@ class PgbossWorker(PeerWorker):
 
     def _install(self) -> Sequence[str]:
         return _node_program("drain_pgboss.mjs")
+
+    def _prepare_queue(self) -> None:
+        """Leave it to pg-boss, which makes its tables when it starts."""
 
 
 class BullmqWorker(PeerWorker):
