@@ -1,12 +1,11 @@
-// What both Node workers do with an order: one prepared statement on a pool of 32 connections.
-import { readFileSync } from 'node:fs';
-import { createInterface } from 'node:readline';
+// What both Node workers do with an order: one prepared call of award_order() on a pool of 32 connections.
 import { createReadStream } from 'node:fs';
+import { createInterface } from 'node:readline';
 import pg from 'pg';
 
 export const CONCURRENCY = 32;
 const FILL_BATCH = 500;
-const text = readFileSync(new URL('award_order.sql', import.meta.url), 'utf8');
+const text = 'SELECT award_order($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)';
 const pool = new pg.Pool({
   host: process.env.POSTGRES_SOCKET,
   user: 'postgres',

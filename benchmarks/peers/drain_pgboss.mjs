@@ -2,7 +2,6 @@
 import { PgBoss } from 'pg-boss';
 import { award, CONCURRENCY, fill } from './award_order.mjs';
 
-const LOCAL_CONCURRENCY = Number(process.env.PGBOSS_LOCAL ?? 4);
 const boss = new PgBoss({ host: process.env.POSTGRES_SOCKET, user: 'postgres', database: 'postgres' });
 const [task, file] = process.argv.slice(2);
 boss.on('error', (error) => console.error(error));
@@ -30,8 +29,7 @@ if (task === 'fill') {
   process.exit(0);
 } else {
   const options = {
-    localConcurrency: LOCAL_CONCURRENCY,
-    batchSize: CONCURRENCY / LOCAL_CONCURRENCY,
+    batchSize: CONCURRENCY,
     burstWhenBatchFull: true,
     pollingIntervalSeconds: 0.5,
     perJobResults: true,

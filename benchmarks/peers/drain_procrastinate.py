@@ -19,7 +19,7 @@ import psycopg_pool
 
 CONCURRENCY = 32
 FILL_BATCH = 500
-AWARD_ORDER = Path(__file__).with_name("award_order.sql").read_text(encoding="utf-8")
+AWARD_ORDER = "SELECT award_order($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 ADDRESS = f"host={os.environ['POSTGRES_SOCKET']} user=postgres dbname=postgres"
 SHOP_ID = int(os.environ.get("SHOP_ID", "0"))
 

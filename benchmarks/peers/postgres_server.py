@@ -74,6 +74,10 @@ class PostgresServer:
         if (self._data / "postmaster.pid").exists():
             self._run("pg_ctl", "stop", "-w", "-m", "fast")
 
+    def crash(self) -> None:
+        """Stop the server at once, without a checkpoint: the next start recovers from the log."""
+        self._run("pg_ctl", "stop", "-w", "-m", "immediate")
+
     def discard(self) -> None:
         """Stop the server and remove its data."""
         self.stop()

@@ -5,7 +5,6 @@ Their rows go into tables that Sellflow's own migration made, in a Postgres set 
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -45,6 +44,7 @@ class PeerWorker(ABC):
         Installation(folder, database_url=self._postgres.url_of()).add_shop("hush")
         with psycopg.connect(self._postgres.address) as connection:
             connection.execute(ISSUED_ACCOUNT)
+            connection.execute((HERE / "award_order.sql").read_bytes())
             row = connection.execute("SELECT shop_id FROM shops").fetchone()
         self._environment = plain_environment(
             NODE_ENV="production",
@@ -179,16 +179,12 @@ class ProcrastinateWorker(PeerWorker):
         return packages | {"postgres": self._postgres.version()}
 
     def _install(self) -> Sequence[str]:
-        program = self._folder / "drain_procrastinate.py"
-        for name in (program.name, "award_order.sql"):
-            shutil.copyfile(HERE / name, self._folder / name)
-        return [str(python_packages("procrastinate")), str(program)]
+        return [str(python_packages("procrastinate")), str(HERE / "drain_procrastinate.py")]
 
     def _prepare_queue(self) -> None:
         self._run("schema")
 
 
 def _node_program(name: str) -> Sequence[str]:
-    for part in ("award_order.sql", "award_order.mjs"):
-        node_script(part)
+    node_script("award_order.mjs")
     return [str(node()), str(node_script(name))]
