@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks import drain, footprint, ingest
+from benchmarks import chaos, drain, footprint, ingest
 from benchmarks.benchmark import Benchmark
 
 BENCHMARKS: dict[str, Benchmark] = {
-    each.name: each for each in (ingest.BENCHMARK, drain.BENCHMARK, footprint.BENCHMARK)
+    each.name: each for each in (ingest.BENCHMARK, drain.BENCHMARK, chaos.BENCHMARK, footprint.BENCHMARK)
 }
