@@ -88,7 +88,12 @@ def summarise(
 ) -> Result:
     """Turn what was counted into the contract's fields, a table of faults and a line of throughput."""
     faults = [
-        asdict(each.fault) | {"before_per_s": round(each.before, 1), "recovery_s": each.recovery_s}
+        asdict(each.fault)
+        | {
+            "before_per_s": round(each.before, 1),
+            "recovery_s": each.recovery_s,
+            "lowest_after_per_s": each.lowest_after and round(each.lowest_after, 1),
+        }
         for each in outcome.survived
     ]
     recoveries = [each.recovery_s if each.recovery_s is not None else LONGEST_RECOVERY for each in outcome.survived]
@@ -124,13 +129,15 @@ def _timeline(outcome: Outcome) -> Table:
     """Draw the throughput around each fault: one column a second from just before it until it was recovered from."""
     rates = by_second(outcome)
     table = Table(title="Effects a second, one column a second", title_justify="left")
-    for heading in ("Fault", "Before", "Recovered", "Lasted", ""):
+    for heading in ("Fault", "Before", "Recovered", "Lowest after", "Lasted", ""):
         table.add_column(heading, no_wrap=heading != "", justify="left" if heading in ("Fault", "") else "right")
     for each in outcome.survived:
         fault = each.fault
         drawn = draw_rates(rates[max(0, int(fault.began) - 3) : int(fault.watched_until) + 1], full=2 * each.before)
         recovered = f"{each.recovery_s:.1f} s" if each.recovery_s is not None else "no"
-        table.add_row(fault.name, f"{each.before:,.0f}/s", recovered, f"{fault.ended - fault.began:.1f} s", drawn)
+        lowest = f"{each.lowest_after:,.0f}/s" if each.lowest_after is not None else ""
+        lasted = f"{fault.ended - fault.began:.1f} s"
+        table.add_row(fault.name, f"{each.before:,.0f}/s", recovered, lowest, lasted, drawn)
     return table
 
 

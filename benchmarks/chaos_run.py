@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 
@@ -15,7 +15,7 @@ from benchmarks.chaos_faults import Injection, injections
 from benchmarks.chaos_traffic import Traffic
 from benchmarks.paid_orders import PaidOrders, order_id
 from benchmarks.peers.postgres_server import PostgresServer
-from benchmarks.recovery import WINDOW, Fault, Sample, effects_per_second, recovery_seconds
+from benchmarks.recovery import WINDOW, Fault, Sample, effects_per_second, lowest_rate, recovery_seconds
 from benchmarks.report import progress
 from benchmarks.supervisor import Supervisor
 
@@ -32,11 +32,15 @@ SETTLING = 90.0
 
 @dataclass(frozen=True)
 class Survived:
-    """One fault, the throughput before it, and the seconds until it was reached again (None: not while watched)."""
+    """One fault, the throughput before it, and the seconds until it was reached again (None: not while watched).
+
+    `lowest_after` is the lowest throughput from then until the next fault: what was held comes back late.
+    """
 
     fault: Fault
     before: float
     recovery_s: float | None
+    lowest_after: float | None = None
 
     @property
     def is_recovered(self) -> bool:
@@ -114,6 +118,7 @@ class Run:
         time.sleep(CALM)
         faults = injections(self._postgres, self._supervisor, self._workers, seconds)
         survived = [self._survive(each) for each in faults]
+        survived = self._with_dips(survived, self._sampler.now())
         self._traffic.finish(within=SETTLING)
         self._wait_for_effects()
         self._sampler.stop()
@@ -137,6 +142,17 @@ class Run:
                 break
         progress(f"{injection.name}: " + ("not recovered" if recovery is None else f"recovered in {recovery:.1f} s"))
         return Survived(fault, before, recovery)
+
+    def _with_dips(self, survived: Sequence[Survived], end: float) -> list[Survived]:
+        """Look at what came after each recovery, until the next fault or the end."""
+        nexts = [each.fault.began for each in survived[1:]] + [end]
+        return [
+            replace(
+                each,
+                lowest_after=lowest_rate(self._sampler.samples, each.fault.timed_from + (each.recovery_s or 0), until),
+            )
+            for each, until in zip(survived, nexts, strict=True)
+        ]
 
     def _wait_for_effects(self, *, waiting: int = 0) -> None:
         """Wait until no more than `waiting` acknowledged deliveries have no effect yet."""

@@ -11,6 +11,8 @@ SHARE = 0.9
 WINDOW = 3.0
 #: The backlog may grow by this share of what came in within the window: arrivals are not even.
 SLACK = 0.1
+#: A dip that comes after the recovery is one of this many seconds.
+DIP = 5.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,12 @@ def recovery_seconds(samples: Sequence[Sample], fault: Fault, *, before: float) 
         if fast_enough and came - done <= SLACK * came:
             return round(start - fault.timed_from, 2)
     return None
+
+
+def lowest_rate(samples: Sequence[Sample], start: float, end: float) -> float | None:
+    """Return the lowest effects a second over `DIP` seconds on end between two moments; None if they are closer."""
+    ends = [sample.at for sample in samples if start + DIP <= sample.at <= end]
+    return min((effects_per_second(samples, at - DIP, at) for at in ends), default=None)
 
 
 def _effects(samples: Sequence[Sample], at: float) -> float:
