@@ -84,7 +84,7 @@ async def store_orders(url: str, orders: Path, *, run: int) -> None:
     """Store the orders of a file, one a line, as deliveries of one run."""
     database = Database(url, url, load_settings(database_session_url=url))
     pool = await database.pool(Login.INGEST, purpose="benchmark", size=1)
-    store = DeliveryStore(pool, build_registry())
+    store = DeliveryStore(pool, build_registry(database.settings))
     with orders.open("rb") as lines:
         deliveries = _deliveries(lines, run)
         while batch := list(islice(deliveries, STORED_TOGETHER)):
