@@ -24,7 +24,8 @@ from sellflow.loyalty.payloads import parse_news
 from sellflow.postgres.database import Database, Pool, SessionConnection
 from sellflow.postgres.transactions import batch_transaction
 from sellflow.queue.claims import claim, take
-from sellflow.queue.topics import Event, Outbox, Registry
+from sellflow.queue.registry import Registry
+from sellflow.queue.topics import Event, Outbox
 from sellflow.webhooks.store import Delivery, DeliveryStore
 from tests.conftest import Tenant, make_tenant
 
