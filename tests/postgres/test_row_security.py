@@ -31,6 +31,7 @@ EXEMPT = {
     "pauses": "a queue table: what operators stopped",
     "leases": "belongs to the installation",
     "periodic_jobs": "belongs to the installation",
+    "service_migrations": "belongs to the installation",
 }
 LEDGER = ["transfers", "entries", "allocations"]
 

@@ -48,7 +48,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings) -
 
 def test_a_service_joins_the_domains(write: Write) -> None:
     registry = build_registry(write(SERVICE))
-    assert set(registry.subscriptions) == {"loyalty", "shops", "gifts"}
+    assert {"loyalty", "shops", "gifts"} <= set(registry.subscriptions)
     assert registry.queues_of("loyalty.points.earned") == ("gifts",)
 
 

@@ -182,7 +182,7 @@ async def test_without_the_setting_nobody_reaches_loopback(outgoing: Outgoing, r
 
 def test_no_process_loads_what_only_a_delivery_needs() -> None:
     code = (
-        "import sys, sellflow.roles as r; r.build_registry(); "
+        "import sys, sellflow.roles as r, sellflow.settings as s; r.build_registry(s.load_settings()); "
         "print([n for n in ('boto3', 'botocore', 'httpcore', 'standardwebhooks') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
