@@ -22,6 +22,10 @@ from tests.edge.serving import with_settings
 from tests.queue.consuming import let_claims_expire
 
 
+class DeathError(BaseException):
+    """Ends a worker in the middle of its work: it answers for nothing any more."""
+
+
 class HopelessError(PermanentError):
     """Raised by the laboratory."""
 
@@ -123,6 +127,8 @@ class Laboratory:
     async def _misbehave(connection: Connection, word: str) -> None:
         if word == "fail":
             raise RuntimeError("not today")
+        if word == "kill":
+            raise DeathError
         if word == "say and fail":
             raise RuntimeError("said too much")
         if word.startswith("hopeless"):

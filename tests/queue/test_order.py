@@ -120,7 +120,7 @@ async def test_what_was_claimed_before_is_handled_alone_without_overtaking_its_k
     await lab.put("a2", key="a")
     await lab.put("c1", key="c")
     await lab.work()
-    assert lab.batches == [["a1"], ["a2"], ["b1", "c1"]]
+    assert lab.batches == [["b1", "c1"], ["a1"], ["a2"]]
 
 
 async def test_a_handler_has_a_retry_policy_of_its_own(lab: Laboratory) -> None:

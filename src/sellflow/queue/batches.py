@@ -39,17 +39,40 @@ class Ready:
         return self.handler.name if self.handler else "none"
 
 
-def apart(claims: Sequence[Claim]) -> list[list[Claim]]:
-    """Split a claim into batches: each message that was claimed before alone, then all the others together.
+#: Messages that were claimed before are handled so many at a time at first.
+SUSPECTS_TOGETHER = 20
 
-    A message that was claimed before without an outcome may be what killed the worker then. Alone, it can take no
-    other with it, and only its own count of claims goes on rising. So that none is overtaken, others of its key are
-    handled one by one as well.
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A claim split by what is known of its messages."""
+
+    #: Never claimed before.
+    fresh: list[Claim]
+    #: Claimed before without an outcome: one of them may be what killed the worker then.
+    suspects: list[Claim]
+    #: More of these, to be left alone for now.
+    others: list[Claim]
+
+
+def apart(claims: Sequence[Claim], *, most_claims: int) -> Parts:
+    """Split a claim so that a message which kills its worker takes no other with it.
+
+    Only a few suspects are handled at a time, and from half of the `most_claims` that a message may have on one
+    alone; nothing else is in hand meanwhile, so that in the end only the count of the culprit goes on rising.
+    Messages of one key are treated as the one of them that was claimed most often, so that none is overtaken.
     """
-    suspect = {each.line or each.msg_id for each in claims if each.read_ct > 1}
-    alone = [each for each in claims if (each.line or each.msg_id) in suspect]
-    together = [each for each in claims if (each.line or each.msg_id) not in suspect]
-    return [[each] for each in alone] + ([together] if together else [])
+    reads: dict[object, int] = {}
+    for each in claims:
+        line = each.line or each.msg_id
+        reads[line] = max(reads.get(line, 0), each.read_ct)
+    parts: tuple[list[Claim], list[Claim], list[Claim]] = ([], [], [])
+    for each in claims:
+        count = reads[each.line or each.msg_id]
+        parts[0 if count == 1 else 1 if count <= most_claims // 2 else 2].append(each)
+    fresh, few, alone = parts
+    size = SUSPECTS_TOGETHER if few else 1
+    return Parts(fresh, (few or alone)[:size], [*few[size:], *(alone if few else alone[size:])])
 
 
 def in_order(batch: Sequence[Ready]) -> list[list[Ready]]:

@@ -215,11 +215,12 @@ async def extend(pool: Pool, queue: str, claims: Sequence[Claim], *, visibility_
     )
 
 
-async def hand_back(pool: Pool, queue: str, claims: Sequence[Claim]) -> None:
+async def hand_back(pool: Pool, queue: str, claims: Sequence[Claim], *, were_tried: bool = False) -> None:
     """Make claims visible again at once, those that are still ours: their work was given up, not failed.
 
-    The read is taken back with the claim, since reads without an outcome tell of workers that died. Whoever held the
-    message before under the lowered count may take it while nobody else holds it; nobody can who gave it up.
+    The read is taken back with the claim, since reads without an outcome tell of workers that died; unless they
+    `were_tried`, and one of them may be what went wrong. Whoever held the message before under the lowered count may
+    take it while nobody else holds it; nobody can who gave it up.
     """
     await pool.execute(
         f"""
@@ -229,7 +230,7 @@ async def hand_back(pool: Pool, queue: str, claims: Sequence[Claim]) -> None:
             ORDER BY q.msg_id
             FOR UPDATE OF q SKIP LOCKED
         ), freed AS (
-            UPDATE pgmq."q_{queue}" q SET vt = clock_timestamp(), read_ct = read_ct - 1
+            UPDATE pgmq."q_{queue}" q SET vt = clock_timestamp(), read_ct = read_ct - $5
             FROM held WHERE q.msg_id = held.msg_id
         )
         SELECT pg_notify($3, $4)
@@ -237,4 +238,5 @@ async def hand_back(pool: Pool, queue: str, claims: Sequence[Claim]) -> None:
         *_columns(claims)[:2],
         WAKE_UP_CHANNEL,
         queue,
+        0 if were_tried else 1,
     )

@@ -57,6 +57,8 @@ class Consumer:
         self._stopping = asyncio.Event()
         self._next_unpark = 0.0
         self._last_shop = 0
+        #: What was in hand when the database was lost.
+        self._interrupted: Sequence[Claim] = ()
         self.name = f"a consumer of {self._queue}"
         #: When it last got a step further, on the monotonic clock.
         self.progressed_at = time.monotonic()
@@ -92,6 +94,7 @@ class Consumer:
     async def run_once(self) -> int:
         """Claim and handle one batch; return how many messages were claimed or moved out of the way."""
         self._wake_up.clear()
+        await self._return_interrupted()
         await self._unpark_due()
         found = await claim(
             self._pool,
@@ -119,6 +122,12 @@ class Consumer:
         if moved < self._settings.worker_batch_size:
             self._next_unpark = time.monotonic() + self._settings.worker_poll_interval
 
+    async def _return_interrupted(self) -> None:
+        """Hand back what was in hand when the database was lost, instead of waiting for its claims to run out."""
+        if self._interrupted:
+            await hand_back(self._pool, self._queue, self._interrupted, were_tried=True)
+            self._interrupted = ()
+
     @asynccontextmanager
     async def _keeping(self, claims: Sequence[Claim]) -> AsyncIterator[None]:
         """Extend claims while the block runs, and hand back what is left of them when it is told to stop."""
@@ -127,6 +136,9 @@ class Consumer:
             yield
         except asyncio.CancelledError:
             await hand_back(self._pool, self._queue, claims)
+            raise
+        except UNAVAILABLE:
+            self._interrupted = claims
             raise
         finally:
             keeper.cancel()
@@ -142,11 +154,13 @@ class Consumer:
                 log.warning("queue.claims_not_extended", queue=self._queue, error=str(error))
 
     async def _handle_all(self, claims: Sequence[Claim]) -> None:
+        parts = apart(claims, most_claims=self._settings.retry_attempts)
+        if parts.others:
+            await hand_back(self._pool, self._queue, parts.others)
         busy = Busy()
-        batches = apart(claims)
+        batches = [batch for batch in (parts.fresh, parts.suspects) if batch]
         for number, batch in enumerate(batches):
-            if not await self._handle([each for each in batch if each.line not in busy.elsewhere], busy):
-                # The batch itself and what comes after it, which may be of the same keys.
+            if not await self._handle(batch, busy):
                 await hand_back(self._pool, self._queue, [each for later in batches[number:] for each in later])
                 return
         if busy.elsewhere:
