@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager, contextmanager
 import structlog
 import uvicorn
 
-from sellflow.edge.customer_tokens import ensure_signing_key
 from sellflow.errors import ConfigurationError, PortTakenError
 from sellflow.loyalty import handlers as loyalty
 from sellflow.postgres.database import Database, Login, SessionConnection, close_connection, close_pool
@@ -65,6 +64,8 @@ def prepare_above(settings: Settings) -> Prepare:
     """Return what `migrate` does above the schema: services' tables, queues, partitions, the first signing key."""
 
     async def prepare(connection: SessionConnection) -> None:
+        from sellflow.edge.customer_tokens import ensure_signing_key  # noqa: PLC0415 - loads FastAPI
+
         registry = build_registry(settings)
         await migrate_services(connection, load_services(settings), settings)
         await prepare_queues(connection, registry, days_ahead=settings.event_partitions_ahead)

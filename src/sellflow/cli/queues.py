@@ -154,7 +154,8 @@ def _print(look: Look) -> None:
 
 def _table(look: Look) -> Table:
     wide = console.width >= NARROW
-    table = Table("Queue", expand=False)
+    table = Table(expand=False)
+    table.add_column("Queue", overflow="fold")
     columns = ["Waiting", "In flight", "Oldest", "Handled/s", "Retries", "Followers", "Dead"] if wide else _NARROW
     for column in columns:
         table.add_column(column, justify="right")

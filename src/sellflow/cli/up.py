@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-import httpx
 import typer
 from rich.console import Console
 from rich.panel import Panel
@@ -133,6 +132,8 @@ def _prepare_in_child(database: Database) -> None:
 
 
 def _wait_until_ready(url: str) -> None:
+    import httpx  # noqa: PLC0415 - commands that wait for nobody start without it
+
     deadline = time.monotonic() + READY_TIMEOUT
     while time.monotonic() < deadline:
         try:
