@@ -185,10 +185,11 @@ def measure_fairness(worker: BacklogWorker, *, first: int, waiting: int) -> list
         arrivals = []
         for number in range(TRIES):
             order = first + KEYS + number
-            # Read before the event is stored: what is claimed while it is counts as well.
+            message = queue_orders(connection, first=order, count=1, first_shop=2 + number, shops=1)
+            # Read once it is committed: a claim that looked before and ends afterwards counts, what ended before not.
             row = connection.execute("SELECT clock_timestamp()").fetchone()
             assert row is not None
-            arrivals.append((queue_orders(connection, first=order, count=1, first_shop=2 + number, shops=1), row[0]))
+            arrivals.append((message, row[0]))
             _wait_for_order(connection, worker, order)
     worker.stop()
     lines = worker.log.read_text(encoding="utf-8").splitlines()
