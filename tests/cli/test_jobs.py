@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from rich.console import Console
 
 from sellflow.cli.jobs import _result, _span, _table
 from sellflow.postgres.database import Database, Login, SessionConnection
@@ -94,11 +96,19 @@ def state(**changes: object) -> JobState:
 
 
 def row(shown: JobState) -> list[str]:
-    return ["".join(str(cell) for cell in column.cells) for column in _table([shown], NOW).columns]
+    return ["".join(str(cell) for cell in column.cells) for column in _table([shown], NOW, wide=True).columns]
 
 
 def test_a_job_is_shown_with_its_last_and_next_run() -> None:
     assert row(state()) == ["tidy", "60 min", "30 min ago", "60.00 s", "done", "in 30 min", "4", "3 days dropped"]
+
+
+def test_a_narrow_terminal_shows_the_names_of_jobs_whole() -> None:
+    screen = io.StringIO()
+    Console(width=70, file=screen).print(_table([state(job="a_name_that_somebody_copies")], NOW, wide=False))
+    shown = screen.getvalue()
+    assert "a_name_that_somebody_copies" in shown
+    assert "…" not in shown
 
 
 @pytest.mark.parametrize(

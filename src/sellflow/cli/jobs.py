@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from sellflow.postgres.database import SessionConnection
     from sellflow.queue.jobs import JobState
 
+#: Terminals narrower than this get the columns that matter most.
+NARROW = 100
+
 console = Console(highlight=False, soft_wrap=True)
 
 jobs = typer.Typer(help="Periodic work: when each job ran last, how it went, and when it is due.")
@@ -49,7 +52,7 @@ def list_jobs(
     elif not states:
         console.print("No scheduler has run yet. Start one with: sellflow scheduler (or sellflow up)")
     else:
-        console.print(_table(states, now))
+        console.print(_table(states, now, wide=console.width >= NARROW))
 
 
 async def _look(connection: SessionConnection) -> tuple[list[JobState], datetime]:
@@ -58,20 +61,33 @@ async def _look(connection: SessionConnection) -> tuple[list[JobState], datetime
     return await list_states(connection), datetime.now(UTC)
 
 
-def _table(states: list[JobState], now: datetime) -> Table:
-    table = Table("Job", "Every", "Last run", "Took", "Result", "Next run", "Missed", "What it did")
+def _table(states: list[JobState], now: datetime, *, wide: bool) -> Table:
+    """Lay the jobs out; a narrow terminal gets the columns that matter most, and names whole."""
+    table = Table()
+    table.add_column("Job", no_wrap=True)
+    columns = _WIDE if wide else _NARROW
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for state in states:
-        table.add_row(
-            state.job,
-            _span(state.every),
-            f"{_span((now - state.last_started_at).total_seconds())} ago" if state.last_started_at else "never",
-            _took(state),
-            _result(state),
-            "due" if state.next_run_at <= now else f"in {_span((state.next_run_at - now).total_seconds())}",
-            str(state.missed or ""),
-            state.last_error or state.last_detail or "",
-        )
+        cells = _cells(state, now)
+        table.add_row(state.job, *(cells[column] for column in columns))
     return table
+
+
+_WIDE = ("Every", "Last run", "Took", "Result", "Next run", "Missed", "What it did")
+_NARROW = ("Last run", "Result", "Next run", "What it did")
+
+
+def _cells(state: JobState, now: datetime) -> dict[str, str]:
+    return {
+        "Every": _span(state.every),
+        "Last run": f"{_span((now - state.last_started_at).total_seconds())} ago" if state.last_started_at else "never",
+        "Took": _took(state),
+        "Result": _result(state),
+        "Next run": "due" if state.next_run_at <= now else f"in {_span((state.next_run_at - now).total_seconds())}",
+        "Missed": str(state.missed or ""),
+        "What it did": state.last_error or state.last_detail or "",
+    }
 
 
 def _result(state: JobState) -> str:
