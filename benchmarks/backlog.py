@@ -102,10 +102,15 @@ class BacklogWorker:
             database_url=postgres.url_of(database),
             settings={"SELLFLOW_LOG_FORMAT": "json", "SELLFLOW_LOG_LEVEL": "info"},
         )
+        # One consumer: of several, each logs its claim when its turn on the loop comes, not when it was made.
         self._loud = Installation(
             folder,
             database_url=postgres.url_of(database),
-            settings={"SELLFLOW_LOG_FORMAT": "json", "SELLFLOW_LOG_LEVEL": "debug"},
+            settings={
+                "SELLFLOW_LOG_FORMAT": "json",
+                "SELLFLOW_LOG_LEVEL": "debug",
+                "SELLFLOW_WORKER_CONSUMERS": "1",
+            },
         )
         self._process: ServerProcess | None = None
 
