@@ -144,7 +144,7 @@ class Theatre:
         await self._let(stage, Recover())
         await self._drain()
         for queue, claims in stage.stalled:  # whoever stood still until now finds nothing left to do
-            await self._consumer(queue)._handle_all(claims)
+            await self._consumer(queue)._handle_claims(claims)
         await self._drain()
         assert await self._ledger(stage) == expected, "told as the plan says"
         await self._check(stage)
@@ -188,7 +188,7 @@ class Theatre:
             case WakeUp(which, beside) if stage.stalled:
                 queue, claims = stage.stalled.pop(which % len(stage.stalled))
                 others = [self._consumer(queue, beside).run_once()] if beside else []
-                await asyncio.gather(self._consumer(queue)._handle_all(claims), *others)
+                await asyncio.gather(self._consumer(queue)._handle_claims(claims), *others)
             case GiveUp(which) if stage.stalled:
                 queue, claims = stage.stalled.pop(which % len(stage.stalled))
                 await hand_back(self._pool, queue, claims)

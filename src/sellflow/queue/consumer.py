@@ -13,7 +13,7 @@ from prometheus_client import Counter, Histogram
 from sellflow.errors import SellflowError
 from sellflow.postgres.database import UNAVAILABLE, Connection, Pool
 from sellflow.postgres.transactions import batch_transaction
-from sellflow.queue.batches import Busy, apart
+from sellflow.queue.batches import Busy, Parts, apart
 from sellflow.queue.calls import Answer, call_outside
 from sellflow.queue.claims import Claim, claim, extend, hand_back, take
 from sellflow.queue.event_log import emit
@@ -107,8 +107,7 @@ class Consumer:
             self._last_shop = found.last_shop
             log.debug("queue.claimed", queue=self._queue, messages=[each.msg_id for each in found.claims])
             self.progressed_at = time.monotonic()
-            async with self._keeping(found.claims):
-                await self._handle_all(found.claims)
+            await self._handle_claims(found.claims)
         return len(found.claims) + found.moved
 
     async def _wait_for_messages(self) -> None:
@@ -153,10 +152,15 @@ class Consumer:
             except UNAVAILABLE as error:  # the claims run out then, and the messages come back
                 log.warning("queue.claims_not_extended", queue=self._queue, error=str(error))
 
-    async def _handle_all(self, claims: Sequence[Claim]) -> None:
+    async def _handle_claims(self, claims: Sequence[Claim]) -> None:
         parts = apart(claims, most_claims=self._settings.retry_attempts)
         if parts.others:
             await hand_back(self._pool, self._queue, parts.others)
+        # Not the others: somebody may hold them by now, under the count that they had here.
+        async with self._keeping([*parts.fresh, *parts.suspects]):
+            await self._handle_all(parts)
+
+    async def _handle_all(self, parts: Parts) -> None:
         busy = Busy()
         batches = [batch for batch in (parts.fresh, parts.suspects) if batch]
         for number, batch in enumerate(batches):
@@ -164,7 +168,9 @@ class Consumer:
                 await hand_back(self._pool, self._queue, [each for later in batches[number:] for each in later])
                 return
         if busy.elsewhere:
-            await hand_back(self._pool, self._queue, [each for each in claims if each.line in busy.elsewhere])
+            await hand_back(
+                self._pool, self._queue, [each for batch in batches for each in batch if each.line in busy.elsewhere]
+            )
 
     async def _handle(self, claims: Sequence[Claim], busy: Busy) -> bool:
         """Handle a batch in one transaction; return False when another worker got in its way.

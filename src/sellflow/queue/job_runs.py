@@ -12,7 +12,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from sellflow.errors import DatabaseUnavailableError, SellflowError
-from sellflow.postgres.database import UNAVAILABLE, Database, Login, SessionConnection
+from sellflow.postgres.database import UNAVAILABLE, Database, Login, SessionConnection, close_connection
 from sellflow.postgres.leases import Lease, LeaseLostError, acquire, holder_name, release, renew
 from sellflow.postgres.transactions import is_lost
 from sellflow.queue.jobs import Job, begin, finish, give_up
@@ -93,8 +93,7 @@ async def _keep(database: Database, job: Job, lease: Lease) -> None:
                     lease = await renew(connection, lease)
                 await asyncio.sleep(lease.length / 3)
         finally:
-            if not connection.is_closed():
-                await connection.close(timeout=GOODBYE)
+            await close_connection(connection, within=GOODBYE)
     except (DatabaseUnavailableError, *UNAVAILABLE) as error:
         raise LeaseLostError(f"the lease of the job {job.name} could not be renewed: {error!r}") from error
 
@@ -149,8 +148,7 @@ async def _connected(database: Database, job: Job) -> AsyncIterator[SessionConne
     try:
         yield connection
     finally:
-        if not connection.is_closed():
-            await connection.close(timeout=GOODBYE)
+        await close_connection(connection, within=GOODBYE)
 
 
 @asynccontextmanager

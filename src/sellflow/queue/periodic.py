@@ -14,7 +14,7 @@ import structlog
 from prometheus_client import Gauge
 
 from sellflow.errors import DatabaseUnavailableError
-from sellflow.postgres.database import UNAVAILABLE, Database, Login, SessionConnection
+from sellflow.postgres.database import UNAVAILABLE, Database, Login, SessionConnection, close_connection
 from sellflow.postgres.leases import Lease, LeaseLostError, acquire, holder_name, release, renew
 from sellflow.queue.job_runs import run_job
 from sellflow.queue.jobs import Job, declare, due_in
@@ -74,8 +74,7 @@ class Scheduler:
                     await self._lead(connection, lease)
                 await wait_at_most(self._stopping, self._length / 5)
         finally:
-            if not connection.is_closed():
-                await connection.close(timeout=2)
+            await close_connection(connection)
 
     async def _lead(self, connection: SessionConnection, lease: Lease) -> None:
         log.info("scheduler.leads", epoch=lease.epoch)
