@@ -5,6 +5,10 @@ BIN    := $(VENV)/bin
 UV     := $(BIN)/uv
 NAME   ?= ingest
 SECONDS ?= 300
+# Shopify's GraphQL schemas come with its development tools. They are read by tests and by the simulator, never shipped.
+SCHEMAS := .cache/shopify-schemas
+SCHEMA_PACKAGE := @shopify/dev-mcp@1.16.0
+SCHEMA_PACKAGE_SHA256 := 4663c79229028e98f825a09d5f04ec6c3736331b740ce50260f9ffac10709474
 # uv draws its progress for a person at a terminal and keeps still in a log.
 QUIET  := $(shell test -t 2 || echo --quiet)
 
@@ -24,9 +28,9 @@ help: ## list what can be made
 up: install ## install what is missing, then run everything on this machine (Ctrl-C stops it)
 	@exec $(BIN)/sellflow up
 
-install: $(VENV)/.runtime ## set up .venv with everything Sellflow runs with, pinned by hash
+install: $(VENV)/.runtime $(SCHEMAS)/.complete ## set up .venv with everything Sellflow runs with, pinned by hash
 
-test: $(VENV)/.dev ## linters, types, import rules, unit and integration tests
+test: $(VENV)/.dev $(SCHEMAS)/.complete ## linters, types, import rules, unit and integration tests
 	@$(MAKE) --no-print-directory check
 	$(BIN)/pytest -n 2 --dist worksteal
 
@@ -84,3 +88,17 @@ $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 	@echo "Installing what its tests need"
 	@$(UV) pip install $(QUIET) --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@touch $@
+
+# Without npm everything but the simulated Admin and Customer Account APIs works: that is no reason to stop.
+$(SCHEMAS)/.complete: Makefile
+	@mkdir -p $(SCHEMAS)
+	@if ! command -v npm >/dev/null; then \
+	  echo "npm is missing, so Shopify's schemas are not fetched: the simulator answers no GraphQL until Node.js is installed and 'make install' is run again"; \
+	else \
+	  echo "Fetching Shopify's GraphQL schemas" && cd $(SCHEMAS) && \
+	  package=$$(npm pack --silent $(SCHEMA_PACKAGE)) && \
+	  echo "$(SCHEMA_PACKAGE_SHA256)  $$package" | sha256sum --check --quiet && \
+	  tar --extract --gzip --strip-components=3 --file $$package \
+	    package/dist/data/admin_2026-10.json.gz package/dist/data/customer_2026-10.json.gz && \
+	  rm $$package && touch .complete; \
+	fi

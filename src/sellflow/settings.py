@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     migration_lock_timeout: float = Field(gt=0)
     migration_statement_timeout: float = Field(gt=0)
 
+    shopify_api_version: str = Field(pattern=r"^20\d\d-(01|04|07|10)$")
+    shopify_schema_dir: Path
+
     webhook_max_body_bytes: int = Field(ge=1)
     webhook_waiting_deliveries: int = Field(ge=1)
     webhook_waiting_bytes: int = Field(ge=1)

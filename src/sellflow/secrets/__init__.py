@@ -1,0 +1,1 @@
+"""Secrets at rest: envelope encryption and the keys that wrap it."""
