@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -25,9 +26,27 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield found
 
 
+class Clock:
+    """The present, until a test lets time pass."""
+
+    def __init__(self) -> None:
+        self.passed = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.passed
+
+    def advance(self, **parts: float) -> None:
+        self.passed += timedelta(**parts)
+
+
 @pytest.fixture
-def app() -> Starlette:
-    return create_app(total_seconds=5)
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def app(clock: Clock) -> Starlette:
+    return create_app(total_seconds=5, now=clock)
 
 
 @pytest.fixture

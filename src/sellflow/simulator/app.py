@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from sellflow.simulator import order_routes, run_routes, shop_routes
+from sellflow.simulator.hosts import ShopHosts
+from sellflow.simulator.oauth import control as oauth_control
+from sellflow.simulator.oauth import routes as oauth_routes
 from sellflow.simulator.routing import REFUSALS, json_answer, on_refusal
 from sellflow.simulator.sender import TOTAL_SECONDS
 from sellflow.simulator.service import Simulator
 
 
-def create_app(*, concurrency: int = 16, total_seconds: float = TOTAL_SECONDS) -> Starlette:
+def create_app(
+    *, concurrency: int = 16, total_seconds: float = TOTAL_SECONDS, now: Callable[[], datetime] | None = None
+) -> Starlette:
     """Return the application; see `Simulator` for its parameters."""
     app = Starlette(
         routes=[
@@ -24,11 +31,14 @@ def create_app(*, concurrency: int = 16, total_seconds: float = TOTAL_SECONDS) -
             *shop_routes.ROUTES,
             *order_routes.ROUTES,
             *run_routes.ROUTES,
+            *oauth_control.ROUTES,
+            *oauth_routes.ROUTES,
         ],
+        middleware=[Middleware(ShopHosts)],
         exception_handlers=dict.fromkeys(REFUSALS, on_refusal),
         lifespan=_lifespan,
     )
-    app.state.simulator = Simulator(concurrency=concurrency, total_seconds=total_seconds)
+    app.state.simulator = Simulator(concurrency=concurrency, total_seconds=total_seconds, now=now)
     return app
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import datetime
 
 from sellflow.errors import NotFoundError
 from sellflow.simulator.backend import Shopify
 from sellflow.simulator.errors import RefusedError
 from sellflow.simulator.models import App, Shop
 from sellflow.simulator.notices import Notice
+from sellflow.simulator.oauth.service import OAuth
+from sellflow.simulator.oauth.trouble import Trouble
 from sellflow.simulator.outbox import Outbox
 from sellflow.simulator.runs import Run
 from sellflow.simulator.schemas import Faults, RunPlan, ShopInput
@@ -28,10 +31,20 @@ class Simulator:
         Most requests under way at a time, over all shops and runs.
     total_seconds
         For how long a request may take; Shopify's five seconds, unless a test has less patience.
+    now
+        Tells the age of tokens and codes; the present, unless a test lets time pass.
     """
 
-    def __init__(self, *, concurrency: int = 16, total_seconds: float = TOTAL_SECONDS) -> None:
+    def __init__(
+        self,
+        *,
+        concurrency: int = 16,
+        total_seconds: float = TOTAL_SECONDS,
+        now: Callable[[], datetime] | None = None,
+    ) -> None:
         self.shopify = Shopify()
+        self.oauth = OAuth(self.shopify.ids, now or self.shopify.now)
+        self.trouble = Trouble()
         self.runs: dict[str, Run] = {}
         self._sender = Sender(concurrency=concurrency, total_seconds=total_seconds)
         self._outboxes: dict[str, Outbox] = {}

@@ -14,9 +14,10 @@ from sellflow.simulator.customer_payloads import customer_payload
 from sellflow.simulator.journal import sent
 from sellflow.simulator.models import Customer, Shop
 from sellflow.simulator.money import text
+from sellflow.simulator.oauth.schemas import UninstallInput
 from sellflow.simulator.payload_parts import Json
 from sellflow.simulator.routing import json_answer, lines_answer, parsed, simulator_of
-from sellflow.simulator.schemas import CustomerInput, Sending, ShopInput
+from sellflow.simulator.schemas import CustomerInput, ShopInput
 
 
 async def register_shop(request: Request) -> Response:
@@ -55,9 +56,10 @@ async def update_customer(request: Request) -> Response:
 
 
 async def uninstall(request: Request) -> Response:
-    """POST /shops/{domain}/uninstall: tell the app that it was removed; the shop stays."""
-    sending, simulator = await parsed(request, Sending), simulator_of(request)
+    """POST /shops/{domain}/uninstall: remove the app, its tokens with it, and tell it; the shop stays."""
+    sending, simulator = await parsed(request, UninstallInput), simulator_of(request)
     shop = simulator.shopify.shop(request.path_params["domain"])
+    simulator.oauth.uninstall(shop.domain, sending.client_id)
     await simulator.post(shop.domain, [notices.uninstalled(shop)], sending.faults)
     return json_answer(described(shop))
 
