@@ -35,6 +35,8 @@ from sellflow.queue.registry import Registry
 from sellflow.queue.services import load_services, migrate_services
 from sellflow.queue.setup import check_queues, prepare_queues
 from sellflow.queue.wakeups import WakeUps
+from sellflow.secrets import build_vault
+from sellflow.secrets.setup import check_keys, ensure_keys
 from sellflow.settings import Settings
 from sellflow.shops import handlers as shops
 from sellflow.status.health import Health
@@ -61,12 +63,13 @@ def build_registry(settings: Settings) -> Registry:
 
 
 def prepare_above(settings: Settings) -> Prepare:
-    """Return what `migrate` does above the schema: services' tables, queues, partitions, the first signing key."""
+    """Return what `migrate` does above the schema: keys, services' tables, queues, partitions."""
 
     async def prepare(connection: SessionConnection) -> None:
         from sellflow.edge.customer_tokens import ensure_signing_key  # noqa: PLC0415 - loads FastAPI
 
-        registry = build_registry(settings)
+        registry, vault = build_registry(settings), build_vault(settings)
+        await ensure_keys(connection, vault, settings)
         await migrate_services(connection, load_services(settings), settings)
         await prepare_queues(connection, registry, days_ahead=settings.event_partitions_ahead)
         await bind_endpoints(connection, registry)
@@ -157,6 +160,7 @@ def web(database: Database, listener: socket.socket) -> Serve:
 
     async def serve(stop: asyncio.Event) -> None:
         await check_revision(database, Login.WEB)
+        await check_keys(database, Login.WEB, build_vault(database.settings))
         app = WebApplication(database, build_registry(database.settings))
         watch = asyncio.create_task(_forward(stop, app.api.state.stopping))
         async with operations(database.settings, app.health, app.figures):
@@ -177,6 +181,7 @@ def worker(database: Database, queues: Sequence[str] = ()) -> Serve:
     async def serve(stop: asyncio.Event) -> None:
         settings = database.settings
         await check_revision(database, Login.WORKER)
+        await check_keys(database, Login.WORKER, build_vault(settings))
         registry = build_registry(settings)
         unknown = set(queues) - set(registry.subscriptions)
         if unknown:

@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     migration_lock_timeout: float = Field(gt=0)
     migration_statement_timeout: float = Field(gt=0)
 
+    master_key_provider: Literal["local", "aws-kms"]
+    master_key_file: str
+    master_key_kms_id: str
+
     shopify_api_version: str = Field(pattern=r"^20\d\d-(01|04|07|10)$")
     shopify_schema_dir: Path
 
@@ -148,6 +152,19 @@ class Settings(BaseSettings):
         if unsafe:
             raise ValueError("unsafe for SELLFLOW_ENVIRONMENT=production: " + "; ".join(unsafe))
         return self
+
+    @model_validator(mode="after")
+    def _has_its_kms_key(self) -> Settings:
+        if self.master_key_provider == "aws-kms" and not self.master_key_kms_id:
+            raise ValueError(
+                "SELLFLOW_MASTER_KEY_KMS_ID is empty: name the KMS key that SELLFLOW_MASTER_KEY_PROVIDER uses"
+            )
+        return self
+
+    @property
+    def local_master_keys(self) -> Path:
+        """The file of local master keys."""
+        return Path(self.master_key_file) if self.master_key_file else self.data_dir / "master.key"
 
     @property
     def embedded(self) -> bool:

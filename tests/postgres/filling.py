@@ -14,6 +14,7 @@ from sellflow.postgres.transactions import batch_transaction
 from sellflow.queue.outgoing.addresses import Allowance
 from sellflow.queue.outgoing.endpoints import add_endpoint
 from sellflow.roles import build_registry
+from sellflow.secrets import build_vault
 from sellflow.webhooks.store import Delivery, DeliveryStore
 from tests.conftest import Tenant
 from tests.postgres.databases import connected
@@ -48,6 +49,7 @@ def paid_order(order_id: int) -> bytes:
 
 async def fill(database: Database, *tenants: Tenant) -> None:
     """Give every tenant at least one row in every tenant table."""
+    await _make_data_keys(database, *tenants)
     await _add_endpoints(database, *tenants)
     await _deliver(database, *tenants)
     await _consume(database)
@@ -72,6 +74,13 @@ async def _deliver(database: Database, *tenants: Tenant) -> None:
     ]
     async with await database.pool(Login.INGEST, purpose="test filling", size=1) as pool:
         assert await DeliveryStore(pool, build_registry(database.settings)).store(deliveries) == {}
+
+
+async def _make_data_keys(database: Database, *tenants: Tenant) -> None:
+    vault = build_vault(database.settings)
+    async with connected(database, Login.OWNER) as owner:
+        for tenant in tenants:
+            await vault.ensure_data_key(owner, tenant.shop_id)
 
 
 async def _add_endpoints(database: Database, *tenants: Tenant) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from sellflow.errors import ConfigurationError
 from sellflow.queue.outgoing.sns_target import _client
+from tests.aws import acting_as_aws
 from tests.queue.outgoing.conftest import EARNED, Outgoing
 
 REGION = "eu-west-1"
@@ -19,21 +19,10 @@ REGION = "eu-west-1"
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Run a server that acts as AWS, and have boto3 find it as it finds its own."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-    _client.cache_clear()
-    yield f"http://{host}:{port}"
-    _client.cache_clear()
-    server.stop()
+    with acting_as_aws(monkeypatch) as url:
+        _client.cache_clear()
+        yield url
+        _client.cache_clear()
 
 
 class Topic:
