@@ -30,7 +30,7 @@ from sellflow.shops.store import add_app, install_shop
 
 #: Only tests may lose data when the machine does.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
-SECRET = "hush"
+SECRET = "hush-little-shop-do-not-say-a-word"
 
 # A busy machine is no fault of the code: no example is timed.
 hypothesis.settings.register_profile("untimed", deadline=None)

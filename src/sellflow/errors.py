@@ -64,6 +64,12 @@ class PostponedError(SellflowError):
         self.seconds = seconds
 
 
+class SkippedError(SellflowError):
+    """What a message asks for is pointless by now: it is done, with this as its outcome."""
+
+    code = "handler.skipped"
+
+
 class InvalidPayloadError(PermanentError):
     """An event's payload is not what its topic promises."""
 

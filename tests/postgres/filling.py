@@ -15,6 +15,8 @@ from sellflow.queue.outgoing.addresses import Allowance
 from sellflow.queue.outgoing.endpoints import add_endpoint
 from sellflow.roles import build_registry
 from sellflow.secrets import build_vault
+from sellflow.shopify.tokens import TokenKind
+from sellflow.shopify.tokens.store import put_grant
 from sellflow.webhooks.store import Delivery, DeliveryStore
 from tests.conftest import Tenant
 from tests.postgres.databases import connected
@@ -51,6 +53,7 @@ async def fill(database: Database, *tenants: Tenant) -> None:
     """Give every tenant at least one row in every tenant table."""
     await _make_data_keys(database, *tenants)
     await _add_endpoints(database, *tenants)
+    await _give_tokens(database, *tenants)
     await _deliver(database, *tenants)
     await _consume(database)
     for tenant in tenants:
@@ -95,6 +98,21 @@ async def _add_endpoints(database: Database, *tenants: Tenant) -> None:
                 topics=["loyalty.#"],
                 shop_id=tenant.shop_id,
                 allowance=allowance,
+            )
+
+
+async def _give_tokens(database: Database, *tenants: Tenant) -> None:
+    async with connected(database, Login.OWNER) as owner:
+        for tenant in tenants:
+            await put_grant(
+                owner,
+                tenant.shop_id,
+                kind=TokenKind.EXPIRING,
+                access_token=b"sealed",
+                expires_in=3600,
+                refresh_token=b"sealed",
+                refresh_expires_in=86_400,
+                scopes=["read_orders"],
             )
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from sellflow.postgres.database import Connection, Database, Login, Pool, SessionConnection
 from sellflow.postgres.embedded import DATABASE, SUPERUSER
-from sellflow.postgres.transactions import batch_transaction, shop_transaction
+from sellflow.postgres.transactions import batch_transaction, of_web, of_worker, shop_transaction
 from sellflow.settings import load_settings
 from tests.conftest import Tenant, make_tenant
 from tests.postgres.databases import connected
@@ -33,9 +33,11 @@ EXEMPT = {
     "periodic_jobs": "belongs to the installation",
     "service_migrations": "belongs to the installation",
     "master_keys": "belongs to the installation; holds none in the clear",
+    "token_leases": "no login reads or writes it: functions do",
+    "authorizations": "no login reads or writes it: functions do",
 }
-#: What web inserts besides: the row of its shop alone.
-WEB_INSERTS = {"data_keys"}
+#: What web may do beside reading: a shop's own row, as row-level security says.
+WRITTEN_BY_WEB = {("data_keys", "INSERT"), ("access_tokens", "INSERT"), ("access_tokens", "UPDATE")}
 LEDGER = ["transfers", "entries", "allocations"]
 
 _WITH_SHOP_ID = """
@@ -269,11 +271,39 @@ async def test_web_writes_into_no_table_but_those_named(
             f"DELETE FROM {table}",
             f"TRUNCATE {table}",
         ):
-            if statement.startswith("INSERT") and table in WEB_INSERTS:
+            if (table, statement.split()[0]) in WRITTEN_BY_WEB:
                 continue
             with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
                 async with shop_transaction(web_pool, tenant.shop_id) as connection:
                     await connection.execute(statement)
+
+
+async def test_web_writes_no_row_of_another_shop(web_pool: Pool, tenant: Tenant, other_tenant: Tenant) -> None:
+    insert = """
+        INSERT INTO access_tokens (shop_id, kind, access_token, expires_at, refresh_token, scopes)
+        VALUES ($1, 'permanent', 'x', NULL, NULL, '{}')
+    """
+    async with shop_transaction(web_pool, tenant.shop_id) as connection:
+        assert await connection.execute("UPDATE access_tokens SET failures = failures") == "UPDATE 1"
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+        async with shop_transaction(web_pool, tenant.shop_id) as connection:
+            await connection.execute(insert, other_tenant.shop_id)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        async with shop_transaction(web_pool, tenant.shop_id) as connection:
+            await connection.execute("UPDATE access_tokens SET shop_id = $1", other_tenant.shop_id)
+
+
+async def test_a_login_learns_of_the_app_of_its_own_shop_alone(
+    web_pool: Pool, worker_pool: Pool, tenant: Tenant, other_tenant: Tenant
+) -> None:
+    for transactions in (of_web(web_pool), of_worker(worker_pool)):
+        async with transactions(tenant.shop_id) as connection:
+            assert await connection.fetchval("SELECT handle FROM app_of_shop($1)", tenant.shop_id) == "acme"
+            assert await connection.fetchval("SELECT handle FROM app_of_shop($1)", other_tenant.shop_id) is None
+            # Neither login's word for a shop counts for the other.
+            await connection.execute(f"SET LOCAL sellflow.shop_id = '{tenant.shop_id}'")
+            await connection.execute(f"SET LOCAL sellflow.shop_ids = '{{{tenant.shop_id}}}'")
+            assert await connection.fetchval("SELECT handle FROM app_of_shop($1)", other_tenant.shop_id) is None
 
 
 async def test_web_cannot_queue_or_take_a_message(web_pool: Pool) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from itertools import count
+from typing import TypeAlias
 
 import asyncpg
 
 from sellflow.postgres.database import Connection, Pool
 
 _savepoint_names = count(1)
+
+#: Opens a short transaction that sees one shop. What works alike under every login is given one of these; nothing
+#: slow may be waited for inside it.
+Transactions: TypeAlias = Callable[[int], AbstractAsyncContextManager[Connection]]
 
 #: A batch looks a few hundred rows up by their keys in tables of any size. Left to its estimates, which are old or
 #: wrong while a table grows, the planner reads all of a shop's rows instead.
@@ -34,6 +40,33 @@ async def batch_transaction(connection: Connection, shop_ids: Iterable[int]) -> 
     listed = ",".join(str(int(shop_id)) for shop_id in sorted(set(shop_ids)))
     async with _transaction(connection, "sellflow.shop_ids", f"{{{listed}}}", _BY_INDEX):
         yield connection
+
+
+def of_web(pool: Pool) -> Transactions:
+    """Return what opens transactions of the `web` login."""
+    return partial(shop_transaction, pool)
+
+
+def of_worker(pool: Pool) -> Transactions:
+    """Return what opens transactions of the `worker` login, with the statements of one shop planned as usual."""
+
+    @asynccontextmanager
+    async def transaction(shop_id: int) -> AsyncIterator[Connection]:
+        async with pool.acquire() as connection, _transaction(connection, "sellflow.shop_ids", f"{{{int(shop_id)}}}"):
+            yield connection
+
+    return transaction
+
+
+def of_owner(pool: Pool) -> Transactions:
+    """Return what opens transactions of the owner, who sees every shop whichever is named."""
+
+    @asynccontextmanager
+    async def transaction(_shop_id: int) -> AsyncIterator[Connection]:
+        async with pool.acquire() as connection, connection.transaction():
+            yield connection
+
+    return transaction
 
 
 @asynccontextmanager

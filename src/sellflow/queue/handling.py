@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 from prometheus_client import Histogram
 
-from sellflow.errors import PermanentError, PostponedError
+from sellflow.errors import PermanentError, PostponedError, SkippedError
 from sellflow.postgres.database import Connection, Pool
 from sellflow.postgres.transactions import is_lost, savepoint
 from sellflow.queue.batches import Ready, in_order
@@ -161,7 +161,9 @@ class Handling:
             handler_seconds.labels(*labels).observe(time.perf_counter() - started)
         return details or {}
 
-    def _failed(self, failed: Ready, error: Exception, held_up: set[Line]) -> Failed | Withheld:
+    def _failed(self, failed: Ready, error: Exception, held_up: set[Line]) -> Result:
+        if isinstance(error, SkippedError):
+            return Done(failed.event, failed.claim, failed.name, f"skipped: {error}")
         if isinstance(error, PostponedError):
             if failed.claim.line:
                 held_up.add(failed.claim.line)
