@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from base64 import b64encode
+from base64 import b64decode, b64encode
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from shopify_app.verify.webhook import verify_webhook_req
 
+from sellflow.shopify.query_signatures import sign_query
 from sellflow.shopify.signatures import is_signed, sign_webhook
 
 SECRET = "hush"
@@ -136,3 +137,21 @@ def test_the_verdict_is_that_of_shopifys_own_library(
     )
     secrets = ["new", previous] if previous else ["new"]
     assert is_signed(body.encode(), signature, secrets) is theirs.ok
+
+
+@pytest.mark.conformance
+@pytest.mark.parametrize("family", ["x-shopify-", "shopify-"])
+def test_both_header_families_are_signed_alike_to_shopifys_own_library(family: str) -> None:
+    headers = {f"{family}hmac-sha256": sign_webhook(BODY, SECRET), f"{family}shop-domain": "acme.myshopify.com"}
+    request = {"method": "POST", "url": "https://app.example/", "headers": headers, "body": BODY.decode()}
+    assert verify_webhook_req(request, {"client_id": "c", "client_secret": SECRET}).ok  # type: ignore[arg-type]
+
+
+@pytest.mark.conformance
+def test_the_signature_of_a_query_is_none_of_a_webhook() -> None:
+    """What browsers get to see, Shopify signs in hexadecimal: it opens no webhook whose body is the signed text."""
+    parameters = {"shop": "acme.myshopify.com", "timestamp": "1337178173"}
+    in_hexadecimal = sign_query(parameters, SECRET)
+    signed_text = b"shop=acme.myshopify.com&timestamp=1337178173"
+    assert not is_signed(signed_text, in_hexadecimal, [SECRET])
+    assert bytes.fromhex(in_hexadecimal) == b64decode(sign_webhook(signed_text, SECRET)), "it is the same digest"
