@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -82,13 +83,20 @@ def register(api: httpx.AsyncClient, receiver: Receiver) -> RegisterShop:
     return call
 
 
-@pytest.fixture
-async def base_url() -> AsyncIterator[str]:
-    """Run a simulator under uvicorn and give its address."""
+@asynccontextmanager
+async def serving(app: Starlette) -> AsyncIterator[str]:
+    """Run an application under uvicorn and give its address."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(), log_level="warning", ws="none"))
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws="none"))
+    task = asyncio.create_task(server.serve(sockets=[listener]))
     # The socket listens already: what comes before the server is up waits in its backlog.
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     server.should_exit = True
-    await serving
+    await task
+
+
+@pytest.fixture
+async def base_url() -> AsyncIterator[str]:
+    """Run a simulator under uvicorn and give its address."""
+    async with serving(create_app()) as url:
+        yield url

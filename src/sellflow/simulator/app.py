@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sellflow.simulator import order_routes, run_routes, shop_routes
+from sellflow.simulator.embedding import admin_page, app_proxy
 from sellflow.simulator.hosts import ShopHosts
 from sellflow.simulator.oauth import control as oauth_control
 from sellflow.simulator.oauth import routes as oauth_routes
@@ -33,6 +34,8 @@ def create_app(
             *run_routes.ROUTES,
             *oauth_control.ROUTES,
             *oauth_routes.ROUTES,
+            *admin_page.ROUTES,
+            *app_proxy.ROUTES,
         ],
         middleware=[Middleware(ShopHosts)],
         exception_handlers=dict.fromkeys(REFUSALS, on_refusal),

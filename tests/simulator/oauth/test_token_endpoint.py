@@ -8,9 +8,8 @@ import httpx
 import pytest
 
 from tests.simulator.conftest import DOMAIN, SECRET, Clock, RegisterShop
-
-from .conftest import CLIENT_ID, CREDENTIALS, EXCHANGE, OFFLINE, ONLINE, TOKEN_PATH, Json, Merchant
-from .conftest import SECRET as APP_SECRET
+from tests.simulator.merchant import CLIENT_ID, CREDENTIALS, EXCHANGE, OFFLINE, ONLINE, TOKEN_PATH, Json, Merchant
+from tests.simulator.merchant import SECRET as APP_SECRET
 
 pytestmark = pytest.mark.conformance
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from starlette.requests import Request
@@ -24,6 +25,7 @@ from sellflow.simulator.oauth.schemas import (
 from sellflow.simulator.oauth.staff import owner_of
 from sellflow.simulator.payload_parts import Json
 from sellflow.simulator.routing import json_answer, parsed, simulator_of
+from sellflow.simulator.schemas import Faults
 
 
 async def register_app(request: Request) -> Response:
@@ -50,7 +52,7 @@ async def list_apps(request: Request) -> Response:
 async def install(request: Request) -> Response:
     """POST /shops/{domain}/install: install an app, as a merchant's click does."""
     wanted, domain = await parsed(request, InstallInput), _domain(request)
-    return json_answer(_installed(simulator_of(request).oauth.install(domain, wanted.client_id, wanted.scopes)))
+    return await _granted(request, domain, wanted.client_id, wanted.scopes, Faults())
 
 
 async def list_installations(request: Request) -> Response:
@@ -61,14 +63,22 @@ async def list_installations(request: Request) -> Response:
 
 async def change_scopes(request: Request) -> Response:
     """PUT /shops/{domain}/installations/{client_id}/scopes: grant more or less, told by app/scopes_update."""
-    wanted, simulator, domain = await parsed(request, ScopesInput), simulator_of(request), _domain(request)
-    client_id = request.path_params["client_id"]
-    before = simulator.oauth.installation(domain, client_id)
-    if before is None:
+    wanted, domain, client_id = await parsed(request, ScopesInput), _domain(request), request.path_params["client_id"]
+    if simulator_of(request).oauth.installation(domain, client_id) is None:
         raise NotFoundError(f"{domain} does not have the app {client_id}: POST /shops/{domain}/install")
-    after = simulator.oauth.install(domain, client_id, wanted.scopes)
-    notice = scopes_updated(simulator.oauth.app(client_id), simulator.shopify.shop(domain), before, after)
-    await simulator.post(domain, [notice], wanted.faults)
+    return await _granted(request, domain, client_id, wanted.scopes, wanted.faults)
+
+
+async def _granted(
+    request: Request, domain: str, client_id: str, scopes: Sequence[str] | None, faults: Faults
+) -> Response:
+    """Install an app or change what it may do; an app that was there before is told of the change."""
+    simulator = simulator_of(request)
+    before = simulator.oauth.installation(domain, client_id)
+    after = simulator.oauth.install(domain, client_id, scopes)
+    if before is not None and set(before.scopes) != set(after.scopes):
+        notice = scopes_updated(simulator.oauth.app(client_id), simulator.shopify.shop(domain), before, after)
+        await simulator.post(domain, [notice], faults)
     return json_answer(_installed(after))
 
 

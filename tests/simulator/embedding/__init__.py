@@ -1,0 +1,1 @@
+"""Tests of the simulated admin and of app proxies."""
