@@ -287,13 +287,13 @@ def periodic_jobs(settings: Settings) -> list[Job]:
     ]
 
 
-def simulator(listener: socket.socket) -> Serve:
+def simulator(settings: Settings, listener: socket.socket) -> Serve:
     """Return the simulator role: a Shopify to develop against."""
 
     async def serve(stop: asyncio.Event) -> None:
         from sellflow.simulator.app import create_app  # noqa: PLC0415 - no other role needs it
 
-        await serve_http(create_app(), listener, stop)
+        await serve_http(create_app(schema_dir=settings.shopify_schema_dir), listener, stop)
 
     return serve
 

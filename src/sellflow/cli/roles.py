@@ -53,4 +53,4 @@ def simulator() -> None:
 
     settings = start()
     listener = roles.bind(settings.simulator_host, settings.simulator_port, setting="SELLFLOW_SIMULATOR_PORT")
-    roles.run(roles.simulator(listener))
+    roles.run(roles.simulator(settings, listener))

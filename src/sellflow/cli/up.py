@@ -89,7 +89,7 @@ def start_everything(settings: Settings, supervisor: Supervisor, stack: ExitStac
     supervisor.start("worker and scheduler", lambda: roles.run(roles.together(*background)))
     if simulator:
         listener = simulator
-        supervisor.start("simulator", lambda: roles.run(roles.simulator(listener)))
+        supervisor.start("simulator", lambda: roles.run(roles.simulator(settings, listener)))
     with _step(console, "Ready"):
         _wait_until_ready(f"{settings.web_url}/readyz")
         if simulator:

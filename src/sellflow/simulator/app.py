@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -13,17 +14,22 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sellflow.simulator import order_routes, run_routes, shop_routes
+from sellflow.simulator.accounts import routes as accounts
 from sellflow.simulator.embedding import admin_page, app_proxy
 from sellflow.simulator.hosts import ShopHosts
 from sellflow.simulator.oauth import control as oauth_control
 from sellflow.simulator.oauth import routes as oauth_routes
 from sellflow.simulator.routing import REFUSALS, json_answer, on_refusal
 from sellflow.simulator.sender import TOTAL_SECONDS
-from sellflow.simulator.service import Simulator
+from sellflow.simulator.service import SCHEMA_DIR, Simulator
 
 
 def create_app(
-    *, concurrency: int = 16, total_seconds: float = TOTAL_SECONDS, now: Callable[[], datetime] | None = None
+    *,
+    concurrency: int = 16,
+    total_seconds: float = TOTAL_SECONDS,
+    now: Callable[[], datetime] | None = None,
+    schema_dir: Path = SCHEMA_DIR,
 ) -> Starlette:
     """Return the application; see `Simulator` for its parameters."""
     app = Starlette(
@@ -35,13 +41,16 @@ def create_app(
             *oauth_control.ROUTES,
             *oauth_routes.ROUTES,
             *admin_page.ROUTES,
+            *accounts.ROUTES,
             *app_proxy.ROUTES,
         ],
         middleware=[Middleware(ShopHosts)],
         exception_handlers=dict.fromkeys(REFUSALS, on_refusal),
         lifespan=_lifespan,
     )
-    app.state.simulator = Simulator(concurrency=concurrency, total_seconds=total_seconds, now=now)
+    app.state.simulator = Simulator(
+        concurrency=concurrency, total_seconds=total_seconds, now=now, schema_dir=schema_dir
+    )
     return app
 
 

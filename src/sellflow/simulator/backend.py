@@ -85,6 +85,15 @@ class Shopify:
             raise NotFoundError(f"no order {order_id}")
         return self._orders[order_id]
 
+    def orders_of(self, domain: str, customer_id: int) -> list[Order]:
+        """Return a customer's orders, the oldest first."""
+        self.customer(domain, customer_id)
+        return [
+            order
+            for order in self._orders.values()
+            if order.domain == domain and order.customer is not None and order.customer.id == customer_id
+        ]
+
     def place(
         self,
         domain: str,

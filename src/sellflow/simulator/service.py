@@ -6,8 +6,10 @@ import random
 import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from pathlib import Path
 
 from sellflow.errors import NotFoundError
+from sellflow.simulator.accounts.sessions import Accounts
 from sellflow.simulator.backend import Shopify
 from sellflow.simulator.errors import RefusedError
 from sellflow.simulator.models import App, Shop
@@ -19,6 +21,7 @@ from sellflow.simulator.runs import Run
 from sellflow.simulator.schemas import Faults, RunPlan, ShopInput
 from sellflow.simulator.sender import TOTAL_SECONDS, Receiver, Sender
 
+SCHEMA_DIR = Path(".cache/shopify-schemas")
 SHOP_DOMAIN = re.compile(r"[a-z0-9][a-z0-9-]*\.myshopify\.com")
 
 
@@ -33,6 +36,8 @@ class Simulator:
         For how long a request may take; Shopify's five seconds, unless a test has less patience.
     now
         Tells the age of tokens and codes; the present, unless a test lets time pass.
+    schema_dir
+        The folder of Shopify's GraphQL schemas.
     """
 
     def __init__(
@@ -41,10 +46,13 @@ class Simulator:
         concurrency: int = 16,
         total_seconds: float = TOTAL_SECONDS,
         now: Callable[[], datetime] | None = None,
+        schema_dir: Path = SCHEMA_DIR,
     ) -> None:
         self.shopify = Shopify()
         self.oauth = OAuth(self.shopify.ids, now or self.shopify.now)
+        self.accounts = Accounts(self.oauth.now)
         self.trouble = Trouble()
+        self.schema_dir = schema_dir
         self.runs: dict[str, Run] = {}
         self._sender = Sender(concurrency=concurrency, total_seconds=total_seconds)
         self._outboxes: dict[str, Outbox] = {}
