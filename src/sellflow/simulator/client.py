@@ -36,14 +36,14 @@ async def register_shop(base_url: str, domain: str, shop: ShopInput) -> None:
     SimulatorUnavailableError
         If the simulator does not answer.
     """
-    async with _connected(base_url) as client:
-        await _call(client, "PUT", f"/shops/{domain}", shop)
+    async with connected(base_url) as client:
+        await call(client, "PUT", f"/shops/{domain}", shop)
 
 
 async def customers(base_url: str, domain: str) -> list[int]:
     """Return the ids of a shop's customers; raises as `play_run` does."""
-    async with _connected(base_url) as client:
-        listed = json.loads(await _call(client, "GET", f"/shops/{domain}/customers"))
+    async with connected(base_url) as client:
+        listed = json.loads(await call(client, "GET", f"/shops/{domain}/customers"))
     return [customer["id"] for customer in listed["customers"]]
 
 
@@ -59,11 +59,11 @@ async def play_run(base_url: str, domain: str, plan: RunPlan, on_progress: Calla
     SimulatorUnavailableError
         If the simulator does not answer.
     """
-    async with _connected(base_url) as client:
-        answer = await _call(client, "POST", f"/shops/{domain}/runs", plan)
+    async with connected(base_url) as client:
+        answer = await call(client, "POST", f"/shops/{domain}/runs", plan)
         run_id = RunStarted.model_validate_json(answer).run_id
         while True:
-            status = RunStatus.model_validate_json(await _call(client, "GET", f"/runs/{run_id}"))
+            status = RunStatus.model_validate_json(await call(client, "GET", f"/runs/{run_id}"))
             on_progress(status)
             if status.state != "running":
                 return status
@@ -80,18 +80,30 @@ async def final_orders(base_url: str, run_id: str) -> list[FinalOrder]:
     return await _lines(base_url, f"/runs/{run_id}/orders", FinalOrder)
 
 
-def _connected(base_url: str) -> httpx.AsyncClient:
+def connected(base_url: str) -> httpx.AsyncClient:
+    """Return a client of a simulator."""
     # A proxy set in the environment must not get between two programs on this machine.
     return httpx.AsyncClient(base_url=base_url, timeout=30, trust_env=False)
 
 
 async def _lines(base_url: str, path: str, model: type[Line]) -> list[Line]:
-    async with _connected(base_url) as client:
-        body = await _call(client, "GET", path)
+    async with connected(base_url) as client:
+        body = await call(client, "GET", path)
     return [model.model_validate_json(line) for line in body.splitlines()]
 
 
-async def _call(client: httpx.AsyncClient, method: str, path: str, message: BaseModel | None = None) -> bytes:
+async def call(client: httpx.AsyncClient, method: str, path: str, message: BaseModel | None = None) -> bytes:
+    """Return the body of an answer.
+
+    Raises
+    ------
+    NotFoundError
+        If what the path names does not exist.
+    RefusedError
+        If the simulator refuses the message.
+    SimulatorUnavailableError
+        If the simulator does not answer.
+    """
     body = message.model_dump_json() if message else None
     try:
         answer = await client.request(method, path, content=body)

@@ -23,7 +23,7 @@ class ShopHosts:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Put the shop of the `Host` header in front of the path."""
-        if scope["type"] == "http" and scope["path"].startswith(SHOP_PATHS):
+        if scope["type"] == "http" and f"{scope['path']}/".startswith(SHOP_PATHS):
             host = SHOP_HOST.fullmatch(Headers(scope=scope).get("host", "").lower())
             if host:
                 scope = {**scope, "path": f"/shops/{host[1]}{scope['path']}"}

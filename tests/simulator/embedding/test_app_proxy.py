@@ -82,10 +82,13 @@ async def test_a_request_reaches_the_app_signed(merchant: Merchant, shop_app: Ap
 async def test_the_customer_of_the_storefront_is_named(
     merchant: Merchant, shop_app: AppServer, library: ShopifyApp
 ) -> None:
-    await ask(merchant, "points", cookie="simulated_customer=42; other=secret")
+    known = (await merchant.do("GET", f"/shops/{DOMAIN}/customers"))["customers"][0]["id"]
+    await ask(merchant, "points", cookie=f"simulated_customer={known}; other=secret")
 
-    assert shop_app.verdict(library) == (True, "42")
+    assert shop_app.verdict(library) == (True, str(known))
     assert "cookie" not in shop_app.asked[0].headers
+    await ask(merchant, "points", cookie="simulated_customer=42")
+    assert shop_app.verdict(library) == (True, "")
 
 
 async def test_the_apps_cookies_do_not_reach_the_shopper(merchant: Merchant, shop_app: AppServer) -> None:

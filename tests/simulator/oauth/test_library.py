@@ -107,6 +107,11 @@ async def test_it_goes_on_while_secrets_rotate(merchant: Merchant, shopify_hosts
     assert exchanged.ok, exchanged.log
 
 
+async def test_an_admin_is_reached_by_the_shops_name(merchant: Merchant, shopify_hosts: httpx.AsyncClient) -> None:
+    for path in ("/admin", f"/admin/apps/{CLIENT_ID}"):
+        assert (await shopify_hosts.get(f"https://{DOMAIN}{path}")).status_code == 200
+
+
 async def test_the_routes_that_control_the_simulator_are_not_a_shops(
     merchant: Merchant, shopify_hosts: httpx.AsyncClient
 ) -> None:

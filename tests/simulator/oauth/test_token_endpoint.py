@@ -8,7 +8,17 @@ import httpx
 import pytest
 
 from tests.simulator.conftest import DOMAIN, SECRET, Clock, RegisterShop
-from tests.simulator.merchant import CLIENT_ID, CREDENTIALS, EXCHANGE, OFFLINE, ONLINE, TOKEN_PATH, Json, Merchant
+from tests.simulator.merchant import (
+    CLIENT_ID,
+    CREDENTIALS,
+    EXCHANGE,
+    ID_TOKEN,
+    OFFLINE,
+    ONLINE,
+    TOKEN_PATH,
+    Json,
+    Merchant,
+)
 from tests.simulator.merchant import SECRET as APP_SECRET
 
 pytestmark = pytest.mark.conformance
@@ -32,7 +42,7 @@ async def test_a_form_is_understood_like_json(merchant: Merchant) -> None:
     asked = CREDENTIALS | {
         "grant_type": EXCHANGE,
         "subject_token": await merchant.session_token(),
-        "subject_token_type": "urn:ietf:params:oauth:token-type:id_token",
+        "subject_token_type": ID_TOKEN,
         "requested_token_type": OFFLINE,
         "expiring": "1",
     }
@@ -189,6 +199,8 @@ HOSTILE: dict[str, Json] = {
     "without a shop": {"claims": {"dest": None}},
     "without an end": {"claims": {"exp": None}},
     "with a text for its end": {"claims": {"exp": "tomorrow"}},
+    "with numbers for its names": {"claims": {"iss": 5, "dest": 6, "sub": 7}},
+    "for a list of apps and shops": {"claims": {"aud": [[]], "dest": {}}},
     "signed by somebody else": {"secret": "a-secret-that-somebody-else-guessed"},
 }
 
@@ -249,6 +261,15 @@ async def test_rubbish_is_refused_with_a_reason(merchant: Merchant, body: Json, 
 
     assert refused["error"] == error
     assert refused["error_description"]
+
+
+@pytest.mark.parametrize("token", ["", ".", "a.b.c", "é.é.é", "eyJhbGciOiJIUzI1NiJ9..", "x" * 100_000])
+async def test_rubbish_for_a_session_token_is_no_subject(merchant: Merchant, token: str) -> None:
+    refused = await merchant.token(
+        400, grant_type=EXCHANGE, subject_token=token, subject_token_type=ID_TOKEN, requested_token_type=OFFLINE
+    )
+
+    assert refused["error"] == "invalid_subject_token"
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"\xff"])

@@ -5,6 +5,7 @@ What is forwarded, and what is taken away on the way, follows Shopify's pages on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import quote
 
 import httpx
@@ -36,7 +37,16 @@ async def forward(request: Request) -> Response:
     simulator.shopify.shop(domain)
     prefix = request.url.path.removeprefix(f"/shops/{domain}/").partition("/")[0]
     app, proxy = proxy_of(simulator.oauth, domain, f"/{prefix}/{request.path_params['subpath']}")
-    query = signed_query(request, domain, app, proxy, int(simulator.oauth.now().timestamp()))
+    session = request.cookies.get(CUSTOMER_COOKIE, "")
+    signed_in = next((one.id for one in simulator.shopify.customers(domain) if str(one.id) == session), None)
+    query = signed_query(
+        request.query_params.multi_items(),
+        app,
+        shop=domain,
+        logged_in_customer_id="" if signed_in is None else str(signed_in),
+        path_prefix=proxy.path_prefix,
+        timestamp=str(int(simulator.oauth.now().timestamp())),
+    )
     rest = quote(request.path_params.get("path", ""))
     headers = {name: value for name, value in request.headers.items() if name not in NOT_FORWARDED}
     headers["X-Forwarded-Host"] = domain
@@ -70,16 +80,9 @@ def proxy_of(oauth: OAuth, domain: str, path_prefix: str) -> tuple[Application, 
     raise NotFoundError(f"no app that is installed in {domain} has the app proxy {path_prefix}")
 
 
-def signed_query(request: Request, domain: str, app: Application, proxy: Proxy, timestamp: int) -> str:
+def signed_query(own: Sequence[tuple[str, str]], app: Application, **added: str) -> str:
     """Return the query that the app gets: the shopper's, less what only Shopify may say, and what Shopify adds."""
-    own = queries.without(request.query_params.multi_items(), ADDED)
-    added = [
-        ("shop", domain),
-        ("logged_in_customer_id", request.cookies.get(CUSTOMER_COOKIE, "")),
-        ("path_prefix", proxy.path_prefix),
-        ("timestamp", str(timestamp)),
-    ]
-    return queries.with_signature([*own, *added], app.signing_secret)
+    return queries.with_signature([*queries.without(own, ADDED), *added.items()], app.signing_secret)
 
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sellflow.simulator.oauth.models import Proxy
 from sellflow.simulator.schemas import Sending
 
+#: Seconds that a time may be moved by: some thirty years.
+LONGEST = 1_000_000_000
+
 
 class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -73,7 +76,7 @@ class SessionTokenInput(_Message):
 
     client_id: str
     user_id: int | None = None
-    age_seconds: int = 0
+    age_seconds: int = Field(default=0, ge=-LONGEST, le=LONGEST)
     secret: str | None = Field(default=None, repr=False)
     claims: dict[str, Any] = {}
 
@@ -83,14 +86,14 @@ class AccessTokenInput(_Message):
 
     scopes: tuple[str, ...] = ()
     client_id: str | None = None
-    expires_in: float | None = Field(default=None, gt=0)
+    expires_in: float | None = Field(default=None, gt=0, le=LONGEST)
 
 
 class AgeInput(_Message):
     """By how many seconds a shop's tokens are to be older than they are."""
 
-    access_seconds: float = Field(default=3600, ge=0)
-    refresh_seconds: float = Field(default=0, ge=0)
+    access_seconds: float = Field(default=3600, ge=0, le=LONGEST)
+    refresh_seconds: float = Field(default=0, ge=0, le=LONGEST)
 
 
 class Endpoint(StrEnum):
