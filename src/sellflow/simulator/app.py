@@ -16,6 +16,7 @@ from starlette.routing import Route
 from sellflow.simulator import order_routes, run_routes, shop_routes
 from sellflow.simulator.accounts import routes as accounts
 from sellflow.simulator.embedding import admin_page, app_proxy
+from sellflow.simulator.graphql import control as admin_control
 from sellflow.simulator.hosts import ShopHosts
 from sellflow.simulator.oauth import control as oauth_control
 from sellflow.simulator.oauth import routes as oauth_routes
@@ -43,6 +44,7 @@ def create_app(
             *admin_page.ROUTES,
             *accounts.ROUTES,
             *app_proxy.ROUTES,
+            *admin_control.ROUTES,
         ],
         middleware=[Middleware(ShopHosts)],
         exception_handlers=dict.fromkeys(REFUSALS, on_refusal),

@@ -35,6 +35,7 @@ class Shopify:
         self.shops: dict[str, Shop] = {}
         self._customers: dict[str, dict[int, Customer]] = {}
         self._orders: dict[int, Order] = {}
+        self._placed: dict[str, list[int]] = {}
         self._numbers: dict[str, int] = {}
 
     def register(self, domain: str, currency: str, app: App, *, products: int, customers: int, seed: int | str) -> Shop:
@@ -46,6 +47,7 @@ class Shopify:
             found = [invent_customer(self.ids, rng, self.now()) for _ in range(customers)]
             self._customers[domain] = {customer.id: customer for customer in found}
             self._numbers[domain] = FIRST_ORDER_NUMBER
+            self._placed[domain] = []
         elif known.currency != currency:
             raise RefusedError(f"{domain} sells in {known.currency}: a shop cannot change its currency")
         self.shops[domain] = replace(known, app=app)
@@ -94,6 +96,11 @@ class Shopify:
             if order.domain == domain and order.customer is not None and order.customer.id == customer_id
         ]
 
+    def orders(self, domain: str) -> list[Order]:
+        """Return a shop's orders, the oldest first."""
+        self.shop(domain)
+        return [self._orders[order_id] for order_id in self._placed[domain]]
+
     def place(
         self,
         domain: str,
@@ -120,6 +127,7 @@ class Shopify:
             now=now,
         )
         self._numbers[domain] += 1
+        self._placed[domain].append(order.id)
         order = replace(order, is_authorized=authorized)
         if paid and outstanding(order).presentment > 0:
             order = orders.pay(order, ids=self.ids, now=now)
@@ -134,6 +142,10 @@ class Shopify:
         order = self.order(order_id)
         customer = self.customer(order.domain, customer_id)
         return self._keep(notices.updated(orders.attach_customer(order, customer, now=self.now())))
+
+    def tag(self, order_id: int, tags: str) -> Change:
+        """Give an order these tags, separated by commas, instead of those it has."""
+        return self._keep(notices.updated(replace(self.order(order_id), tags=tags, updated_at=self.now())))
 
     def edit(self, order_id: int, *, add: Sequence[Pick], remove: Mapping[int, int]) -> Change:
         """Add lines and remove pieces, `remove` by line id."""

@@ -223,6 +223,7 @@ class Order:
     cancelled_at: datetime | None = None
     cancel_reason: str | None = None
     is_authorized: bool = False
+    tags: str = ""
 
     @property
     def name(self) -> str:

@@ -86,7 +86,7 @@ def _state(order: Order) -> Json:
         "currency": order.exchange.shop,
         "presentment_currency": order.exchange.presentment,
         "payment_gateway_names": ["bogus"],
-        "tags": "",
+        "tags": order.tags,
         "note": None,
         "note_attributes": [],
     }

@@ -12,6 +12,7 @@ from sellflow.errors import NotFoundError
 from sellflow.simulator.accounts.sessions import Accounts
 from sellflow.simulator.backend import Shopify
 from sellflow.simulator.errors import RefusedError
+from sellflow.simulator.graphql.service import AdminApi
 from sellflow.simulator.models import App, Shop
 from sellflow.simulator.notices import Notice
 from sellflow.simulator.oauth.service import OAuth
@@ -35,7 +36,7 @@ class Simulator:
     total_seconds
         For how long a request may take; Shopify's five seconds, unless a test has less patience.
     now
-        Tells the age of tokens and codes; the present, unless a test lets time pass.
+        Tells the age of tokens and codes, and fills buckets; the present, unless a test lets time pass.
     schema_dir
         The folder of Shopify's GraphQL schemas.
     """
@@ -53,13 +54,16 @@ class Simulator:
         self.accounts = Accounts(self.oauth.now)
         self.trouble = Trouble()
         self.schema_dir = schema_dir
+        self.admin = AdminApi(self.shopify, now or self.shopify.now, self._tell, schema_dir)
         self.runs: dict[str, Run] = {}
         self._sender = Sender(concurrency=concurrency, total_seconds=total_seconds)
         self._outboxes: dict[str, Outbox] = {}
         self._rngs: dict[str, random.Random] = {}
+        self._standing: dict[str, Faults] = {}
 
     async def close(self) -> None:
         """Cancel what is under way and close the connections."""
+        await self.admin.close()
         for run in self.runs.values():
             await run.cancel()
         for outbox in self._outboxes.values():
@@ -117,8 +121,26 @@ class Simulator:
     async def post(self, domain: str, notices: Iterable[Notice], faults: Faults) -> None:
         """Send what a single call caused, reordered within itself if its faults say so."""
         outbox = self.outbox(domain)
-        await outbox.post(notices, faults)
+        await outbox.post(notices, self._faults(domain, faults))
         await outbox.flush()
+
+    def stand_faults(self, domain: str, faults: Faults) -> None:
+        """Let these faults befall the webhooks of all calls and runs to come that name none themselves.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such shop.
+        """
+        self.shopify.shop(domain)
+        self._standing[domain] = faults
+
+    def _faults(self, domain: str, named: Faults) -> Faults:
+        return self._standing.get(domain, named) if named == Faults() else named
+
+    async def _tell(self, domain: str, notices: Iterable[Notice]) -> None:
+        """Send what an Admin API call caused."""
+        await self.post(domain, notices, Faults())
 
     def start_run(self, domain: str, plan: RunPlan) -> Run:
         """Start a run.
@@ -129,6 +151,7 @@ class Simulator:
             If there is no such shop.
         """
         self.shopify.shop(domain)
+        plan = plan.model_copy(update={"faults": self._faults(domain, plan.faults)})
         run = Run(f"run-{self.shopify.ids()}", self.shopify, self._sender, domain, plan)
         self.runs[run.id] = run
         return run
