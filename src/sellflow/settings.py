@@ -60,6 +60,11 @@ class Settings(BaseSettings):
 
     shopify_api_version: str = Field(pattern=r"^20\d\d-(01|04|07|10)$")
     shopify_schema_dir: Path
+    shopify_timeout: float = Field(gt=0, le=120)
+    shopify_foreground_patience: float = Field(ge=0)
+    shopify_background_patience: float = Field(ge=0)
+    shopify_foreground_reserve: float = Field(ge=0, le=0.5)
+    admin_call_retention_days: int = Field(ge=2)
 
     webhook_max_body_bytes: int = Field(ge=1)
     webhook_waiting_deliveries: int = Field(ge=1)

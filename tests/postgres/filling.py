@@ -15,6 +15,8 @@ from sellflow.queue.outgoing.addresses import Allowance
 from sellflow.queue.outgoing.endpoints import add_endpoint
 from sellflow.roles import build_registry
 from sellflow.secrets import build_vault
+from sellflow.shopify.admin.stored_store import NewCall, add_call
+from sellflow.shopify.admin.throttle_store import take_points
 from sellflow.shopify.tokens import TokenKind
 from sellflow.shopify.tokens.store import put_grant
 from sellflow.webhooks.store import Delivery, DeliveryStore
@@ -54,6 +56,7 @@ async def fill(database: Database, *tenants: Tenant) -> None:
     await _make_data_keys(database, *tenants)
     await _add_endpoints(database, *tenants)
     await _give_tokens(database, *tenants)
+    await _call_shopify(database, *tenants)
     await _deliver(database, *tenants)
     await _consume(database)
     for tenant in tenants:
@@ -114,6 +117,14 @@ async def _give_tokens(database: Database, *tenants: Tenant) -> None:
                 refresh_expires_in=86_400,
                 scopes=["read_orders"],
             )
+
+
+async def _call_shopify(database: Database, *tenants: Tenant) -> None:
+    """Take points for a call that is never settled, and store one that is never sent."""
+    async with connected(database, Login.OWNER) as owner:
+        for tenant in tenants:
+            await take_points(owner, tenant.shop_id, "call", 10.0, reserve=0.0, in_background=False, lifetime=60.0)
+            await add_call(owner, NewCall(tenant.shop_id, "adjustment:1", None, "inventory_adjust", "", b"", True))
 
 
 async def _consume(database: Database) -> None:

@@ -37,7 +37,15 @@ EXEMPT = {
     "authorizations": "no login reads or writes it: functions do",
 }
 #: What web may do beside reading: a shop's own row, as row-level security says.
-WRITTEN_BY_WEB = {("data_keys", "INSERT"), ("access_tokens", "INSERT"), ("access_tokens", "UPDATE")}
+WRITTEN_BY_WEB = {
+    ("data_keys", "INSERT"),
+    ("access_tokens", "INSERT"),
+    ("access_tokens", "UPDATE"),
+    ("admin_buckets", "INSERT"),
+    ("admin_buckets", "UPDATE"),
+    ("admin_calls", "INSERT"),
+    ("admin_calls", "UPDATE"),
+}
 LEDGER = ["transfers", "entries", "allocations"]
 
 _WITH_SHOP_ID = """

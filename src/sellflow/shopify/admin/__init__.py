@@ -1,0 +1,1 @@
+"""The Admin API: typed calls within Shopify's limits, shared by all processes."""
