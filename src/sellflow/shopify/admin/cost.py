@@ -98,17 +98,19 @@ def _of_selection(
 def _of_field(
     field: FieldNode, fragments: Mapping[str, FragmentDefinitionNode], variables: Mapping[str, object]
 ) -> float:
-    if field.selection_set is None or field.name.value == "pageInfo":
+    if field.selection_set is None:
         return 0.0
+    size = _size(field, variables)
     within = _of_selection(field.selection_set, fragments, variables)
     names = {getattr(getattr(each, "name", None), "value", "") for each in field.selection_set.selections}
     if names & {"nodes", "edges"}:
         # `nodes { … }` counts as one object already, of each of which there are so many.
-        return OF_CONNECTION + _size(field, variables) * within
-    return 1.0 + within
+        return OF_CONNECTION + (USUAL_SIZE if size is None else size) * within
+    return (1.0 if size is None else size) * (1.0 + within)
 
 
-def _size(field: FieldNode, variables: Mapping[str, object]) -> float:
+def _size(field: FieldNode, variables: Mapping[str, object]) -> float | None:
+    """Return the `first` or `last` of a field."""
     from graphql import IntValueNode, VariableNode  # noqa: PLC0415
 
     for each in field.arguments or ():
@@ -119,4 +121,4 @@ def _size(field: FieldNode, variables: Mapping[str, object]) -> float:
         if isinstance(each.value, VariableNode):
             value = variables.get(each.value.name.value)
             return float(value) if isinstance(value, int) else USUAL_SIZE
-    return USUAL_SIZE
+    return None

@@ -84,4 +84,4 @@ BULK_OPERATION = Document("bulk_operation", BulkOperationFound, _FIELDS)
 BULK_OPERATIONS = Document("bulk_operations", BulkOperations, _FIELDS)
 #: What is run in bulk is answered by a file: no model of ours is its answer.
 BULK_CUSTOMERS = Document("bulk_customers", Node, ("fields_customer",))
-BULK_ORDERS = Document("bulk_orders", Node, ("fields_order", "fields_line_item"))
+BULK_ORDERS = Document("bulk_orders", Node, ("fields_order", "fields_line_item", "fields_money"))

@@ -150,8 +150,21 @@ class OrderById(Node):
     order: Order | None
 
 
-_DETAILS = ("fields_order", "fields_line_item", "fields_refund")
+class RefundById(Node):
+    """Answers `refund_by_id`."""
+
+    refund: Refund | None
+
+
+_DETAILS = ("fields_order", "fields_line_item", "fields_refund", "fields_money")
 
 ORDERS = Document("orders", Orders, _DETAILS)
 ORDER_REVISIONS = Document("order_revisions", OrderRevisions)
 ORDER_BY_ID = Document("order_by_id", OrderById, _DETAILS)
+REFUND_BY_ID = Document("refund_by_id", RefundById, ("fields_refund", "fields_money"))
+
+#: Sizes that stay below the 1,000 points that one query may cost.
+ORDERS_SIZES = {"first": 2, "lines": 20, "refunds": 2, "refundLines": 5}
+ORDER_REVISIONS_SIZES = {"first": 80}
+ORDER_BY_ID_SIZES = {"lines": 40, "refunds": 3, "refundLines": 10}
+REFUND_BY_ID_SIZES = {"refundLines": 100}
