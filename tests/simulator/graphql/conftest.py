@@ -26,11 +26,16 @@ def admin_schema() -> AdminSchema:
     return load_schema(Settings().shopify_schema_dir, API_VERSION)
 
 
+@pytest.fixture(scope="session")
+def engine(admin_schema: AdminSchema) -> Engine:
+    return Engine(admin_schema)
+
+
 @pytest.fixture
-def app(clock: Clock, admin_schema: AdminSchema) -> Starlette:
+def app(clock: Clock, engine: Engine) -> Starlette:
     """Give a simulator that has read the schema already: each test would wait half a second for it."""
     made = create_app(total_seconds=5, now=clock)
-    made.state.simulator.admin.use(Engine(admin_schema))
+    made.state.simulator.admin.use(engine)
     return made
 
 
@@ -66,7 +71,7 @@ class Admin:
         found: Json = error
         return found
 
-    async def control(self, method: str, path: str, status: int = 200, **body: object) -> Json:
+    async def control(self, method: str, path: str, status: int = 200, /, **body: object) -> Json:
         answer = await self.api.request(method, f"/shops/{DOMAIN}/{path}", json=body)
         assert answer.status_code == status, answer.text
         found: Json = answer.json()
@@ -86,3 +91,46 @@ async def admin(api: httpx.AsyncClient, app: Starlette, register: RegisterShop) 
     minted = await api.post(f"/shops/{DOMAIN}/access-token", json={"scopes": ["read_orders", "write_inventory"]})
     yield Admin(api, app.state.simulator, minted.json()["access_token"])
     await app.state.simulator.admin.settle()
+
+
+ADJUST = """mutation Adjust($input: InventoryAdjustQuantitiesInput!, $key: String!) {
+  inventoryAdjustQuantities(input: $input) @idempotent(key: $key) {
+    inventoryAdjustmentGroup { id changes { name delta quantityAfterChange } } userErrors { field code message } } }"""
+
+
+class Stock:
+    """The first item of the shop, at its first location."""
+
+    def __init__(self, admin: Admin, item: str, location: str) -> None:
+        self.admin = admin
+        self.item = item
+        self.location = location
+
+    def change(self, delta: int, expected: int | None = None) -> Json:
+        change = {"inventoryItemId": self.item, "locationId": self.location, "delta": delta}
+        return {"name": "available", "reason": "correction", "changes": [change | {"changeFromQuantity": expected}]}
+
+    async def adjust(self, key: str, delta: int, expected: int | None = None) -> Json:
+        data = await self.admin.data(ADJUST, input=self.change(delta, expected), key=key)
+        found: Json = data["inventoryAdjustQuantities"]
+        return found
+
+    async def available(self) -> int:
+        data = await self.admin.data(
+            """query ($id: ID!, $at: ID!) { inventoryItem(id: $id) { inventoryLevel(locationId: $at) {
+                 quantities(names: ["available"]) { quantity } } } }""",
+            id=self.item,
+            at=self.location,
+        )
+        found: int = data["inventoryItem"]["inventoryLevel"]["quantities"][0]["quantity"]
+        return found
+
+
+@pytest.fixture
+async def stock(admin: Admin) -> Stock:
+    data = await admin.data("{ inventoryItems(first: 1) { nodes { id } } locations(first: 1) { nodes { id } } }")
+    return Stock(admin, data["inventoryItems"]["nodes"][0]["id"], data["locations"]["nodes"][0]["id"])
+
+
+def codes(payload: Json) -> list[str]:
+    return [error["code"] for error in payload["userErrors"]]

@@ -76,10 +76,10 @@ class Keys:
         self._attempts[key] = Attempt(fingerprint, self.clock())
         return self._attempts[key]
 
-    def forget(self, key: str, attempt: Attempt) -> None:
-        """Forget an attempt that never reached the mutation."""
-        if self._attempts.get(key) is attempt:
-            del self._attempts[key]
+    @property
+    def in_progress(self) -> int:
+        """How many attempts run."""
+        return sum(attempt.state is _State.RUNNING for attempt in self._attempts.values())
 
     def age(self, seconds: float) -> None:
         """Make every key older, as if time had passed."""
