@@ -22,20 +22,20 @@ from sellflow.simulator.models import Customer, Order
 
 
 def add(_source: object, call: Call) -> Value:
-    """Resolve `tagsAdd`."""
-    return _change(call, lambda tags, more: [*tags, *(tag for tag in more if tag.lower() not in _lower(tags))])
+    """Resolve `tagsAdd`: what is there in another case is there."""
+    return _change(call, lambda tags, more: {tag.lower(): tag for tag in reversed([*tags, *more])})
 
 
 def remove(_source: object, call: Call) -> Value:
     """Resolve `tagsRemove`."""
-    return _change(call, lambda tags, gone: [tag for tag in tags if tag.lower() not in _lower(gone)])
+    return _change(call, lambda tags, gone: {tag.lower(): tag for tag in tags if tag.lower() not in _lower(gone)})
 
 
 def _lower(tags: list[str]) -> set[str]:
     return {tag.lower() for tag in tags}
 
 
-def _change(call: Call, changed: Callable[[list[str], list[str]], list[str]]) -> Value:
+def _change(call: Call, changed: Callable[[list[str], list[str]], dict[str, str]]) -> Value:
     identifier = call.arguments["id"]
     if resource_of(identifier) not in ("Customer", "Order"):
         raise NotSimulatedError(f"tagging a {resource_of(identifier)}")
@@ -43,7 +43,8 @@ def _change(call: Call, changed: Callable[[list[str], list[str]], list[str]]) ->
     if found is None:
         return refused(user_error(["id"], f"{resource_of(identifier)} does not exist"), node=None)
     wanted = [part for tag in call.arguments["tags"] for part in tags_of(tag)]
-    tags = ", ".join(sorted(dict.fromkeys(changed(tags_of(found.tags), wanted)), key=str.lower))
+    by_name = changed(tags_of(found.tags), wanted)
+    tags = ", ".join(by_name[name] for name in sorted(by_name))
     return payload(node=found if tags == found.tags else _kept(call, found, tags))
 
 
