@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from uuid import uuid4
 
 import asyncpg
@@ -124,25 +123,24 @@ async def test_neither_web_nor_worker_changes_or_removes_a_key_and_ingest_sees_n
 
 
 SEAL = """
-import asyncio, json, os, sys
+import asyncio, os
 from sellflow.postgres.database import Database, Login
 from sellflow.postgres.transactions import shop_transaction
 from sellflow.secrets import build_vault
 from sellflow.settings import load_settings
 
-async def main():
-    url, shop = sys.argv[1], int(sys.argv[2])
+def act(start, url, shop):
+    return asyncio.run(seal(start, url, int(shop)))
+
+async def seal(start, url, shop):
     settings = load_settings()
     pool = await Database(url, url, settings).pool(Login.WEB, purpose="race", size=1)
     await pool.fetchval("SELECT 1")
-    print("ready", flush=True)
-    sys.stdin.readline()
+    start.wait()
     async with shop_transaction(pool, shop) as connection:
         sealed = await build_vault(settings).seal(connection, f"secret of {os.getpid()}", shop_id=shop, purpose="token")
     await pool.close()
-    print(json.dumps([os.getpid(), sealed.hex()]))
-
-asyncio.run(main())
+    return os.getpid(), sealed.hex()
 """
 
 
@@ -152,8 +150,7 @@ async def test_of_eight_processes_that_make_a_shop_s_first_key_at_once_one_does_
     env = {"SELLFLOW_ENVIRONMENT": "test", "SELLFLOW_MASTER_KEY_FILE": str(database.settings.local_master_keys)}
     answers = await asyncio.to_thread(race, SEAL, database.session_url, str(tenant.shop_id), env=env)
     assert await owner.fetchval("SELECT count(*) FROM data_keys WHERE shop_id = $1", tenant.shop_id) == 1
-    for answer in answers:
-        pid, sealed = json.loads(answer)
+    for pid, sealed in answers:
         opened = await vault.open(owner, bytes.fromhex(sealed), shop_id=tenant.shop_id, purpose="token")
         assert opened == f"secret of {pid}"
 
