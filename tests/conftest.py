@@ -24,6 +24,7 @@ from sellflow.postgres.embedded import DATABASE, SUPERUSER, EmbeddedPostgres
 from sellflow.postgres.opening import prepare
 from sellflow.queue.registry import Registry
 from sellflow.roles import build_registry, prepare_above
+from sellflow.secrets import Vault, build_vault
 from sellflow.settings import Settings, load_settings
 from sellflow.shops.models import App, Shop
 from sellflow.shops.store import add_app, install_shop
@@ -155,6 +156,16 @@ def registry(settings: Settings) -> Registry:
 
 
 @pytest.fixture
+def vault(database: Database) -> Vault:
+    return build_vault(database.settings)
+
+
+async def vault_beside(owner: SessionConnection) -> Vault:
+    """The vault of the server's template, whose master key lies beside its socket."""
+    return build_vault(settings_for(Path(await owner.fetchval("SHOW unix_socket_directories")).parent))
+
+
+@pytest.fixture
 async def tenant(owner: SessionConnection) -> Tenant:
     """A shop in US dollars that gives one point for each, rounded down."""
     return await make_tenant(owner, "acme")
@@ -170,7 +181,9 @@ async def make_tenant(
     owner: SessionConnection, name: str, *, app: App | None = None, rate: str = "1", rounding: str = "down"
 ) -> Tenant:
     """Install a shop called NAME.myshopify.com, with an app of its own unless one is given."""
-    app = app or await add_app(owner, handle=name, client_id=f"client-{name}", client_secret=SECRET)
+    if app is None:
+        vault = await vault_beside(owner)
+        app = await add_app(owner, vault, handle=name, client_id=f"client-{name}", client_secret=SECRET)
     shop = await install_shop(owner, app_id=app.app_id, domain=f"{name}.myshopify.com", currency="USD")
     await set_spend_rule(owner, shop.shop_id, points_per_unit=Decimal(rate), rounding=Rounding(rounding))
     return Tenant(app, shop)

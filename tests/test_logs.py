@@ -23,7 +23,7 @@ from sellflow.settings import Settings, load_settings
 from sellflow.shops.models import App
 from sellflow.shops.store import list_apps
 from tests.cli.commands import logging_undone
-from tests.conftest import SECRET, Tenant
+from tests.conftest import SECRET, Tenant, vault_beside
 
 PLANTED = "a-planted-password"
 
@@ -160,9 +160,9 @@ async def test_a_refused_statement_is_logged_without_its_values(
     capsys: pytest.CaptureFixture[str], owner: SessionConnection, tenant: Tenant, log_format: str
 ) -> None:
     configure(secretive(log_format))
-    assert [app.handle for app in await list_apps(owner)] == [tenant.app.handle]
+    assert [app.handle for app in await list_apps(owner, await vault_beside(owner))] == [tenant.app.handle]
     try:
-        await owner.execute("UPDATE apps SET client_secret = $1, app_id = 'nonsense'::text::integer", PLANTED)
+        await owner.execute("UPDATE apps SET client_id = $1, app_id = 'nonsense'::text::integer", PLANTED)
     except asyncpg.PostgresError:
         structlog.get_logger("test").exception("test.refused")
     logged = capsys.readouterr().err

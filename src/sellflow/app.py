@@ -19,6 +19,7 @@ from sellflow.postgres.database import Database, Login, Pool, close_pool
 from sellflow.postgres.revisions import check_schema
 from sellflow.queue.figures import QueueFigures, read_figures
 from sellflow.queue.registry import Registry
+from sellflow.secrets import build_vault
 from sellflow.shops.directory import AppDirectory
 from sellflow.status import page
 from sellflow.status.endpoints import health_routes
@@ -35,6 +36,7 @@ class WebApplication:
     def __init__(self, database: Database, registry: Registry) -> None:
         self._database = database
         self._registry = registry
+        self.vault = build_vault(database.settings)
         self._ingest: WebhookIngest | None = None
         self.api = _api(self._lifespan)
         self.api.state.settings = database.settings
@@ -81,8 +83,10 @@ class WebApplication:
             deadline=settings.webhook_deadline,
         )
         group_commit.start()
-        self._ingest = WebhookIngest(directory=AppDirectory(web_pool), group_commit=group_commit, settings=settings)
+        directory = AppDirectory(web_pool, self.vault)
+        self._ingest = WebhookIngest(directory=directory, group_commit=group_commit, settings=settings)
         api.state.web_pool = web_pool
+        api.state.vault = self.vault
         api.state.token_verifier = TokenVerifier(web_pool, ttl=settings.customer_token_ttl)
         api.state.snapshots = Snapshots(web_pool, app=DEMO_APP, domain=DEMO_DOMAIN)
         try:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from sellflow.loyalty.models import Rounding
 from sellflow.loyalty.store import set_spend_rule
 from sellflow.postgres.database import SessionConnection
+from sellflow.secrets import Vault
 from sellflow.settings import Settings
 from sellflow.shops.models import Shop
 from sellflow.shops.store import add_app, install_shop
@@ -16,10 +17,10 @@ DEMO_DOMAIN = "sellflow-demo.myshopify.com"
 DEMO_CURRENCY = "USD"
 
 
-async def seed_demo_shop(connection: SessionConnection, settings: Settings) -> Shop:
+async def seed_demo_shop(connection: SessionConnection, vault: Vault, settings: Settings) -> Shop:
     """Make the demo app and shop where they are missing; an earning rule that was changed stays changed."""
     secret = settings.demo_app_secret.get_secret_value()
-    app = await add_app(connection, handle=DEMO_APP, client_id="demo-client-id", client_secret=secret)
+    app = await add_app(connection, vault, handle=DEMO_APP, client_id="demo-client-id", client_secret=secret)
     shop = await install_shop(connection, app_id=app.app_id, domain=DEMO_DOMAIN, currency=DEMO_CURRENCY)
     has_rule = await connection.fetchval("SELECT true FROM earning_rules WHERE shop_id = $1", shop.shop_id)
     if not has_rule:

@@ -29,16 +29,18 @@ from sellflow.queue.housekeeping.stranded import release_stranded_messages
 from sellflow.queue.housekeeping.vacuum import vacuum_queues
 from sellflow.queue.jobs import Job
 from sellflow.queue.outgoing import handlers as outgoing
-from sellflow.queue.outgoing.endpoints import bind_endpoints
+from sellflow.queue.outgoing.endpoints import bind_endpoints, seal_endpoint_secrets
 from sellflow.queue.periodic import Scheduler
 from sellflow.queue.registry import Registry
 from sellflow.queue.services import load_services, migrate_services
 from sellflow.queue.setup import check_queues, prepare_queues
 from sellflow.queue.wakeups import WakeUps
-from sellflow.secrets import build_vault
+from sellflow.secrets import Vault, build_vault
 from sellflow.secrets.setup import check_keys, ensure_keys
+from sellflow.secrets.unsealed import empty_file
 from sellflow.settings import Settings
 from sellflow.shops import handlers as shops
+from sellflow.shops.store import seal_app_secrets
 from sellflow.status.health import Health
 
 log = structlog.get_logger(__name__)
@@ -50,8 +52,10 @@ Serve = Callable[[asyncio.Event], Awaitable[None]]
 HAND_BACK_WITHIN = 3.0
 
 
-def build_registry(settings: Settings) -> Registry:
+def build_registry(settings: Settings, vault: Vault | None = None) -> Registry:
     """Return the subscriptions of every domain, and of the services that the settings name.
+
+    A process that has a vault lends it, so that keys are unwrapped once; nobody else needs one to know what there is.
 
     Raises
     ------
@@ -59,21 +63,28 @@ def build_registry(settings: Settings) -> Registry:
         If a service cannot be loaded, or declarations contradict each other.
     """
     services = [service.subscription for service in load_services(settings)]
-    return Registry([loyalty.subscription, shops.subscription, *outgoing.subscriptions(settings), *services])
+    told = outgoing.subscriptions(settings, vault or build_vault(settings))
+    return Registry([loyalty.subscription, shops.subscription, *told, *services])
 
 
 def prepare_above(settings: Settings) -> Prepare:
     """Return what `migrate` does above the schema: keys, services' tables, queues, partitions."""
 
     async def prepare(connection: SessionConnection) -> None:
-        from sellflow.edge.customer_tokens import ensure_signing_key  # noqa: PLC0415 - loads FastAPI
+        from sellflow.edge.customer_tokens import (  # noqa: PLC0415 - loads FastAPI
+            ensure_signing_key,
+            seal_signing_keys,
+        )
 
         registry, vault = build_registry(settings), build_vault(settings)
         await ensure_keys(connection, vault, settings)
         await migrate_services(connection, load_services(settings), settings)
         await prepare_queues(connection, registry, days_ahead=settings.event_partitions_ahead)
         await bind_endpoints(connection, registry)
-        await ensure_signing_key(connection)
+        for seal_stored in (seal_app_secrets, seal_endpoint_secrets, seal_signing_keys):
+            await seal_stored(connection, vault)
+        await empty_file(connection)
+        await ensure_signing_key(connection, vault)
 
     return prepare
 
@@ -160,8 +171,8 @@ def web(database: Database, listener: socket.socket) -> Serve:
 
     async def serve(stop: asyncio.Event) -> None:
         await check_revision(database, Login.WEB)
-        await check_keys(database, Login.WEB, build_vault(database.settings))
         app = WebApplication(database, build_registry(database.settings))
+        await check_keys(database, Login.WEB, app.vault)
         watch = asyncio.create_task(_forward(stop, app.api.state.stopping))
         async with operations(database.settings, app.health, app.figures):
             await serve_http(app, listener, stop)
@@ -181,8 +192,9 @@ def worker(database: Database, queues: Sequence[str] = ()) -> Serve:
     async def serve(stop: asyncio.Event) -> None:
         settings = database.settings
         await check_revision(database, Login.WORKER)
-        await check_keys(database, Login.WORKER, build_vault(settings))
-        registry = build_registry(settings)
+        vault = build_vault(settings)
+        await check_keys(database, Login.WORKER, vault)
+        registry = build_registry(settings, vault)
         unknown = set(queues) - set(registry.subscriptions)
         if unknown:
             known = ", ".join(registry.subscriptions)

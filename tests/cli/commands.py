@@ -19,7 +19,11 @@ import pytest
 import structlog
 
 from sellflow.cli import main
+from sellflow.postgres.database import Database, Login
 from sellflow.postgres.embedded import SUPERUSER
+from sellflow.secrets import build_vault
+from sellflow.settings import load_settings
+from sellflow.shops.store import find_app
 
 #: The client secret of the app that an installation begins with.
 FIRST = "first-secret"
@@ -102,6 +106,18 @@ class Installation:
     def ask(self, statement: str) -> list[tuple[object, ...]]:
         with psycopg.connect(self.url, user=SUPERUSER) as connection:
             return connection.execute(statement.encode()).fetchall()
+
+    def secrets_of(self, handle: str) -> tuple[str, ...]:
+        """Return the secrets of an app, the current one first."""
+
+        async def opened() -> tuple[str, ...]:
+            settings = load_settings(data_dir=self.env["SELLFLOW_DATA_DIR"], database_owner=SUPERUSER)
+            owner = await Database(self.url, self.url, settings).connect(Login.OWNER, purpose="test")
+            app = await find_app(owner, build_vault(settings), handle)
+            await owner.close()
+            return app.secrets
+
+        return asyncio.run(opened())
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,21 +38,20 @@ def test_an_app_that_is_known_keeps_its_secret(installation: Installation) -> No
     assert "/webhooks/shopify/keeps" in added
     again = installation.does("apps", "add", "keeps", "--secret-stdin", stdin=f"{SECOND}\n")
     assert "kept its secret" in again
-    assert installation.ask("SELECT client_secret FROM apps WHERE handle = 'keeps'") == [(FIRST,)]
+    assert installation.secrets_of("keeps") == (FIRST,)
     assert FIRST not in added + again
 
 
 def test_a_secret_is_rotated_and_the_previous_one_forgotten(installation: Installation) -> None:
     installation.does("apps", "add", "rotating", "--secret-stdin", stdin=f"{FIRST}\n")
-    secrets = "SELECT client_secret, previous_secret FROM apps WHERE handle = 'rotating'"
     rotated = installation.does("apps", "rotate", "rotating", "--secret-stdin", stdin=f"{SECOND}\n")
     assert "sellflow apps forget-previous rotating" in rotated
     assert SECOND not in rotated
-    assert installation.ask(secrets) == [(SECOND, FIRST)]
+    assert installation.secrets_of("rotating") == (SECOND, FIRST)
     installation.does("apps", "rotate", "rotating", "--secret-stdin", stdin=f"{SECOND}\n")
-    assert installation.ask(secrets) == [(SECOND, FIRST)], "the same secret again rotates nothing away"
+    assert installation.secrets_of("rotating") == (SECOND, FIRST), "the same secret again rotates nothing away"
     assert "current secret alone" in installation.does("apps", "forget-previous", "rotating")
-    assert installation.ask(secrets) == [(SECOND, None)]
+    assert installation.secrets_of("rotating") == (SECOND,)
 
 
 def test_a_shop_is_added_with_its_rule_and_listed(installation: Installation) -> None:
@@ -144,10 +144,28 @@ def test_a_backup_is_restored_into_another_data_folder(
 ) -> None:
     installation.does("backup", str(tmp_path / "backup"))
     env = environment(folder / "restored")
+    (folder / "restored").mkdir()
+    shutil.copy2(folder / "commands" / "master.key", folder / "restored")
     with EmbeddedPostgres(folder / "restored", extra=FAST).running():
         restored = line.run("restore", str(tmp_path / "backup"), env=env)
         assert (restored.code, restored.out) == (0, f"Restored {tmp_path / 'backup'}.\n")
         assert "acme.myshopify.com" in line.run("shops", "list", env=env).out
+
+
+def test_a_backup_without_its_master_key_is_read_and_says_what_it_needs(
+    installation: Installation, line: CommandLine, folder: Path, tmp_path: Path
+) -> None:
+    assert f"{folder / 'commands' / 'master.key'} alone" in installation.does("backup", str(tmp_path / "backup"))
+    env = environment(folder / "keyless")
+    with EmbeddedPostgres(folder / "keyless", extra=FAST).running():
+        restored = line.run("restore", str(tmp_path / "backup"), env=env)
+        assert restored.code == 1
+        assert "secrets.master_key_missing" in restored.err
+        assert f"there is no file {folder / 'keyless' / 'master.key'}" in restored.err
+        assert not (folder / "keyless" / "master.key").exists()
+        shutil.copy2(folder / "commands" / "master.key", folder / "keyless")
+        assert line.run("migrate", env=env).code == 0
+        assert "acme" in line.run("apps", "list", env=env).out
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from sellflow.edge.customer_tokens import (
 )
 from sellflow.edge.problems import Problem
 from sellflow.postgres.database import Pool, SessionConnection
+from sellflow.secrets import Vault
 
 TTL = 3600
 
@@ -32,10 +33,11 @@ def verifier(web_pool: Pool) -> TokenVerifier:
     return TokenVerifier(web_pool, ttl=TTL)
 
 
-async def current_key(owner: SessionConnection) -> tuple[str, Ed25519PrivateKey]:
+async def current_key(owner: SessionConnection, vault: Vault) -> tuple[str, Ed25519PrivateKey]:
     row = await owner.fetchrow("SELECT kid, private_key FROM signing_keys WHERE retired_at IS NULL")
     assert row is not None
-    return row["kid"], Ed25519PrivateKey.from_private_bytes(row["private_key"])
+    private = await vault.open(owner, row["private_key"], shop_id=None, purpose=f"signing-key/{row['kid']}")
+    return row["kid"], Ed25519PrivateKey.from_private_bytes(bytes.fromhex(private))
 
 
 def claims(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - claims are JSON
@@ -53,13 +55,15 @@ async def refusal(verifier: TokenVerifier, token: str) -> str:
     return caught.value.detail
 
 
-async def test_an_issued_token_names_its_shop_and_customer(owner: SessionConnection, verifier: TokenVerifier) -> None:
+async def test_an_issued_token_names_its_shop_and_customer(
+    owner: SessionConnection, vault: Vault, verifier: TokenVerifier
+) -> None:
     session = CustomerSession(shop_id=2**62, customer_id=2**63 - 1)
-    assert await verifier.verify(await issue_token(owner, session, ttl=60)) == session
+    assert await verifier.verify(await issue_token(owner, vault, session, ttl=60)) == session
 
 
-async def test_no_other_algorithm_is_believed(owner: SessionConnection, verifier: TokenVerifier) -> None:
-    kid, key = await current_key(owner)
+async def test_no_other_algorithm_is_believed(owner: SessionConnection, vault: Vault, verifier: TokenVerifier) -> None:
+    kid, key = await current_key(owner, vault)
     await refusal(verifier, jwt.encode(claims(), "", algorithm="none", headers={"kid": kid}))
 
     def part(value: object) -> bytes:
@@ -73,15 +77,17 @@ async def test_no_other_algorithm_is_believed(owner: SessionConnection, verifier
         await refusal(verifier, (signed + b"." + mac).decode())
 
 
-async def test_no_other_key_is_believed(owner: SessionConnection, verifier: TokenVerifier) -> None:
-    kid, _ = await current_key(owner)
+async def test_no_other_key_is_believed(owner: SessionConnection, vault: Vault, verifier: TokenVerifier) -> None:
+    kid, _ = await current_key(owner, vault)
     stranger = Ed25519PrivateKey.generate()
     for headers in ({"kid": kid}, {"kid": "unknown"}, {"kid": ""}, {}):
         await refusal(verifier, jwt.encode(claims(), stranger, algorithm="EdDSA", headers=headers))
 
 
-async def test_wrong_or_missing_claims_are_refused(owner: SessionConnection, verifier: TokenVerifier) -> None:
-    kid, key = await current_key(owner)
+async def test_wrong_or_missing_claims_are_refused(
+    owner: SessionConnection, vault: Vault, verifier: TokenVerifier
+) -> None:
+    kid, key = await current_key(owner, vault)
 
     def signed(**changes: Any) -> str:  # noqa: ANN401 - claims are JSON
         return jwt.encode(claims(**changes), key, algorithm="EdDSA", headers={"kid": kid})
@@ -122,12 +128,12 @@ async def test_rubbish_is_refused_and_raises_nothing_else(verifier: TokenVerifie
 
 
 async def test_a_rotated_key_is_believed_until_its_last_token_has_run_out(
-    owner: SessionConnection, web_pool: Pool
+    owner: SessionConnection, vault: Vault, web_pool: Pool
 ) -> None:
     session = CustomerSession(1, 7)
-    old = await issue_token(owner, session, ttl=TTL)
-    await add_signing_key(owner)
-    new = await issue_token(owner, session, ttl=TTL)
+    old = await issue_token(owner, vault, session, ttl=TTL)
+    await add_signing_key(owner, vault)
+    new = await issue_token(owner, vault, session, ttl=TTL)
     assert jwt.get_unverified_header(old)["kid"] != jwt.get_unverified_header(new)["kid"]
     for token in (old, new):
         assert await TokenVerifier(web_pool, ttl=TTL).verify(token) == session
@@ -138,16 +144,16 @@ async def test_a_rotated_key_is_believed_until_its_last_token_has_run_out(
 
 
 async def test_a_key_made_while_the_process_runs_is_found(
-    owner: SessionConnection, verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch
+    owner: SessionConnection, vault: Vault, verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = CustomerSession(1, 7)
-    await verifier.verify(await issue_token(owner, session, ttl=60))
-    await add_signing_key(owner)
+    await verifier.verify(await issue_token(owner, vault, session, ttl=60))
+    await add_signing_key(owner, vault)
     monkeypatch.setattr(customer_tokens, "UNKNOWN_KEY_PAUSE", 0.0)
-    assert await verifier.verify(await issue_token(owner, session, ttl=60)) == session
+    assert await verifier.verify(await issue_token(owner, vault, session, ttl=60)) == session
 
 
-async def test_the_first_key_is_made_once(owner: SessionConnection) -> None:
-    await ensure_signing_key(owner)
-    await ensure_signing_key(owner)
+async def test_the_first_key_is_made_once(owner: SessionConnection, vault: Vault) -> None:
+    await ensure_signing_key(owner, vault)
+    await ensure_signing_key(owner, vault)
     assert await owner.fetchval("SELECT count(*) FROM signing_keys") == 1

@@ -15,7 +15,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from sellflow.edge.customer_tokens import CustomerSession, issue_token
 from sellflow.postgres.database import Database, SessionConnection
-from tests.conftest import Tenant
+from tests.conftest import Tenant, vault_beside
 from tests.edge.serving import serving
 from tests.loyalty.conftest import Store
 from tests.loyalty.orders import order, refund
@@ -31,7 +31,7 @@ async def client(database: Database, tenant: Tenant) -> AsyncIterator[httpx.Asyn
 
 
 async def bearer(owner: SessionConnection, tenant: Tenant, customer: int = 7) -> dict[str, str]:
-    token = await issue_token(owner, CustomerSession(tenant.shop_id, customer), ttl=600)
+    token = await issue_token(owner, await vault_beside(owner), CustomerSession(tenant.shop_id, customer), ttl=600)
     return {"Authorization": f"Bearer {token}"}
 
 
@@ -101,7 +101,7 @@ async def test_a_token_shows_its_own_shop_and_customer_alone(
     await store.hear(tenant, ("orders/paid", order(1)))
     await store.hear(other_tenant, ("orders/paid", order(2, subtotal="4.00")))
     nobody = CustomerSession(shop_id=10**6, customer_id=7)
-    unknown = {"authorization": f"Bearer {await issue_token(owner, nobody, ttl=600)}"}
+    unknown = {"authorization": f"Bearer {await issue_token(owner, await vault_beside(owner), nobody, ttl=600)}"}
     for headers, balance in (
         (await bearer(owner, tenant), 25),
         (await bearer(owner, other_tenant), 4),

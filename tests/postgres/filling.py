@@ -97,6 +97,7 @@ async def _add_endpoints(database: Database, *tenants: Tenant) -> None:
             await add_endpoint(
                 owner,
                 build_registry(database.settings),
+                build_vault(database.settings),
                 address="https://127.0.0.1/hooks",
                 topics=["loyalty.#"],
                 shop_id=tenant.shop_id,

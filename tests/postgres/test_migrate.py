@@ -81,7 +81,7 @@ async def test_an_owner_without_superuser_migrates_and_prepares(database: Databa
         async with connected(fresh) as plain_owner:
             assert await plain_owner.fetchval("SELECT current_user") == "plain_owner"
             # Security is forced on the owner too: its own policy lets it see and write what it keeps.
-            await plain_owner.execute("INSERT INTO apps (handle, client_id, client_secret) VALUES ('a', 'a', 'a')")
+            await plain_owner.execute("INSERT INTO apps (handle, client_id, client_secret) VALUES ('a', 'a', '\\x00')")
             await plain_owner.execute(
                 "INSERT INTO shops (app_id, domain, currency) SELECT app_id, 'a.myshopify.com', 'USD' FROM apps"
             )

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from sellflow.postgres.database import Database
-from sellflow.secrets import Vault, build_vault
 from sellflow.secrets.kms import _client
 from sellflow.settings import Settings
 from tests.aws import acting_as_aws
@@ -21,11 +19,6 @@ def settings(folder: Path, tmp_path: Path) -> Settings:
     file = tmp_path / "master.key"
     shutil.copy2(settings_for(folder).local_master_keys, file)
     return settings_for(folder).model_copy(update={"master_key_file": str(file)})
-
-
-@pytest.fixture
-def vault(database: Database) -> Vault:
-    return build_vault(database.settings)
 
 
 @pytest.fixture

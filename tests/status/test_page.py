@@ -11,6 +11,7 @@ import pytest
 
 from sellflow.demo_shop import DEMO_APP, DEMO_DOMAIN, seed_demo_shop
 from sellflow.postgres.database import Database, SessionConnection
+from sellflow.secrets import Vault
 from sellflow.status import page, snapshot
 from tests.conftest import Tenant
 from tests.edge.outage import relayed
@@ -21,8 +22,8 @@ DEMO_SECRET = "sellflow-demo-secret"
 
 
 @pytest.fixture(autouse=True)
-async def _demo_shop(database: Database, owner: SessionConnection) -> None:
-    await seed_demo_shop(owner, database.settings)
+async def _demo_shop(database: Database, owner: SessionConnection, vault: Vault) -> None:
+    await seed_demo_shop(owner, vault, database.settings)
 
 
 @pytest.fixture

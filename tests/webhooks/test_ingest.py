@@ -17,8 +17,9 @@ from sellflow.postgres.database import Database, Pool, SessionConnection
 from sellflow.postgres.embedded import DATABASE, SUPERUSER
 from sellflow.queue.event_log import adopt
 from sellflow.queue.registry import Registry
+from sellflow.secrets import Vault
 from sellflow.shops import directory
-from sellflow.shops.store import forget_previous_secret, install_shop, rotate_secret
+from sellflow.shops.store import add_app, forget_previous_secret, install_shop, rotate_secret
 from tests.conftest import SECRET, Tenant
 from tests.edge.outage import relayed
 from tests.edge.serving import serving, with_settings
@@ -126,11 +127,11 @@ async def test_of_many_deliveries_at_once_each_id_is_stored_once(shopify: Shopif
 
 
 async def test_during_a_rotation_both_secrets_sign(
-    shopify: Shopify, owner: SessionConnection, monkeypatch: pytest.MonkeyPatch
+    shopify: Shopify, owner: SessionConnection, vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(directory, "MIN_AGE", 0.0)
     assert (await shopify.deliver(order_body(), webhook_id="before")).status_code == 200
-    await rotate_secret(owner, "acme", "fresh secret")
+    await rotate_secret(owner, vault, "acme", "fresh secret")
     by_new = await shopify.deliver(order_body(), webhook_id="new", secret="fresh secret")
     by_old = await shopify.deliver(order_body(), webhook_id="old", secret=SECRET)
     assert (by_new.status_code, by_old.status_code) == (200, 200)
@@ -138,9 +139,9 @@ async def test_during_a_rotation_both_secrets_sign(
 
 
 async def test_a_forgotten_secret_is_refused_once_the_directory_has_aged(
-    shopify: Shopify, owner: SessionConnection, monkeypatch: pytest.MonkeyPatch
+    shopify: Shopify, owner: SessionConnection, vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await rotate_secret(owner, "acme", "fresh secret")
+    await rotate_secret(owner, vault, "acme", "fresh secret")
     assert (await shopify.deliver(order_body(), secret=SECRET)).status_code == 200
     await forget_previous_secret(owner, "acme")
     monkeypatch.setattr(directory, "MAX_AGE", 0.0)
@@ -149,11 +150,11 @@ async def test_a_forgotten_secret_is_refused_once_the_directory_has_aged(
 
 
 async def test_an_app_added_while_the_process_runs_is_found(
-    client: httpx.AsyncClient, shopify: Shopify, owner: SessionConnection, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, shopify: Shopify, owner: SessionConnection, vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(directory, "MIN_AGE", 0.0)
     await shopify.deliver(order_body())
-    await owner.execute("INSERT INTO apps (handle, client_id, client_secret) VALUES ('late', 'late', 'late secret')")
+    await add_app(owner, vault, handle="late", client_id="late", client_secret="late secret")
     assert (await Shopify(client, app="late", secret="late secret").deliver(order_body())).status_code == 200
 
 
@@ -168,8 +169,10 @@ async def test_a_wrong_signature_is_refused_and_nothing_is_stored(shopify: Shopi
     assert await counts(owner) == (0, 0, 0)
 
 
-async def test_another_apps_secret_does_not_sign(client: httpx.AsyncClient, owner: SessionConnection) -> None:
-    await owner.execute("INSERT INTO apps (handle, client_id, client_secret) VALUES ('agency', 'agency', 'its own')")
+async def test_another_apps_secret_does_not_sign(
+    client: httpx.AsyncClient, owner: SessionConnection, vault: Vault
+) -> None:
+    await add_app(owner, vault, handle="agency", client_id="agency", client_secret="its own")
     assert_problem(await Shopify(client, app="agency").deliver(order_body()), 401, "webhook.bad_signature")
 
 

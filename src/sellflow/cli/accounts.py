@@ -49,12 +49,14 @@ def add_app(
     secret_stdin: FromStdin = False,
 ) -> None:
     """Add an app. A known one keeps its secret: that is changed with `rotate`."""
+    from sellflow.secrets import build_vault  # noqa: PLC0415
     from sellflow.shops import store  # noqa: PLC0415
 
     settings, secret = start(), _read_secret(secret_stdin)
+    vault = build_vault(settings)
     app = as_owner(
         settings,
-        lambda c: store.add_app(c, handle=handle, client_id=client_id or handle, client_secret=secret),
+        lambda c: store.add_app(c, vault, handle=handle, client_id=client_id or handle, client_secret=secret),
     )
     console.print(f"App [bold]{app.handle}[/]: its webhooks go to {settings.web_url}/webhooks/shopify/{app.handle}")
     if app.client_secret != secret:
@@ -64,10 +66,13 @@ def add_app(
 @apps.command("list")
 def list_apps() -> None:
     """Show the apps; secrets are never shown."""
+    from sellflow.secrets import build_vault  # noqa: PLC0415
     from sellflow.shops import store  # noqa: PLC0415
 
     table = Table("Handle", "Client id", "Webhook path", "Accepts the previous secret")
-    for app in as_owner(start(), store.list_apps):
+    settings = start()
+    vault = build_vault(settings)
+    for app in as_owner(settings, lambda c: store.list_apps(c, vault)):
         previous = "yes, until forgotten" if app.previous_secret else "no"
         table.add_row(app.handle, app.client_id, f"/webhooks/shopify/{app.handle}", previous)
     console.print(table if table.rows else "No app yet. Add one: sellflow apps add HANDLE --client-id ID")
@@ -76,10 +81,12 @@ def list_apps() -> None:
 @apps.command("rotate")
 def rotate_secret(handle: Handle, secret_stdin: FromStdin = False) -> None:
     """Give an app a new secret; signatures by the one before stay accepted until it is forgotten."""
+    from sellflow.secrets import build_vault  # noqa: PLC0415
     from sellflow.shops import store  # noqa: PLC0415
 
     settings, secret = start(), _read_secret(secret_stdin)
-    as_owner(settings, lambda c: store.rotate_secret(c, handle, secret))
+    vault = build_vault(settings)
+    as_owner(settings, lambda c: store.rotate_secret(c, vault, handle, secret))
     console.print(f"Rotated. Once Shopify signs with the new secret: sellflow apps forget-previous {handle}")
 
 
@@ -105,12 +112,13 @@ def add_shop(
     from sellflow.postgres.database import SessionConnection  # noqa: PLC0415
     from sellflow.queue.event_log import adopt  # noqa: PLC0415
     from sellflow.roles import build_registry  # noqa: PLC0415
+    from sellflow.secrets import build_vault  # noqa: PLC0415
     from sellflow.shops import store  # noqa: PLC0415
 
     settings, rate = start(), _rate(points_per_unit)
 
     async def work(connection: SessionConnection) -> tuple[int, int]:
-        owner = await store.find_app(connection, app)
+        owner = await store.find_app(connection, build_vault(settings), app)
         async with connection.transaction():
             shop = await store.install_shop(connection, app_id=owner.app_id, domain=domain, currency=currency)
             await set_spend_rule(connection, shop.shop_id, points_per_unit=rate, rounding=Rounding.DOWN)
@@ -172,12 +180,14 @@ def token(
     """Print a token that acts for a customer, to try the mobile API with."""
     from sellflow.edge.customer_tokens import CustomerSession, issue_token  # noqa: PLC0415
     from sellflow.postgres.database import SessionConnection  # noqa: PLC0415
+    from sellflow.secrets import build_vault  # noqa: PLC0415
     from sellflow.shops import store  # noqa: PLC0415
 
     settings = start()
 
     async def work(connection: SessionConnection) -> str:
         shop = await store.find_shop(connection, domain)
-        return await issue_token(connection, CustomerSession(shop.shop_id, customer), ttl=settings.customer_token_ttl)
+        session = CustomerSession(shop.shop_id, customer)
+        return await issue_token(connection, build_vault(settings), session, ttl=settings.customer_token_ttl)
 
     print(as_owner(settings, work))  # noqa: T201 - alone on standard output, for a shell to take

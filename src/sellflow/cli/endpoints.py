@@ -50,6 +50,7 @@ def add(
     from sellflow.queue.outgoing.addresses import Allowance, parse_networks  # noqa: PLC0415
     from sellflow.queue.outgoing.endpoints import add_endpoint  # noqa: PLC0415
     from sellflow.roles import build_registry  # noqa: PLC0415
+    from sellflow.secrets import build_vault  # noqa: PLC0415
     from sellflow.shops.store import find_shop  # noqa: PLC0415
 
     settings = start()
@@ -60,6 +61,7 @@ def add(
         return await add_endpoint(
             connection,
             build_registry(settings),
+            build_vault(settings),
             address=address,
             topics=topic,
             shop_id=(await find_shop(connection, shop)).shop_id if shop else None,
@@ -132,8 +134,11 @@ def rotate(
 ) -> None:
     """Give an endpoint a new secret; the one before it signs besides for a day."""
     from sellflow.queue.outgoing.endpoints import rotate_secret  # noqa: PLC0415
+    from sellflow.secrets import build_vault  # noqa: PLC0415
 
-    secret = as_owner(start(), lambda c: rotate_secret(c, endpoint_id, overlap=timedelta(hours=overlap)))
+    settings = start()
+    vault = build_vault(settings)
+    secret = as_owner(settings, lambda c: rotate_secret(c, vault, endpoint_id, overlap=timedelta(hours=overlap)))
     console.print(f"The new secret, shown this once: {secret}", markup=False)
     console.print(f"Both sign for {overlap:g} hours: give the receiver the new one until then.")
 

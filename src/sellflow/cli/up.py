@@ -21,6 +21,7 @@ from sellflow.demo_shop import DEMO_APP, DEMO_DOMAIN, seed_demo_shop
 from sellflow.errors import SellflowError
 from sellflow.postgres.database import Database, Login
 from sellflow.postgres.opening import open_database, prepare
+from sellflow.secrets import build_vault
 from sellflow.settings import Settings
 
 console = Console(highlight=False, soft_wrap=True)
@@ -114,7 +115,7 @@ def _prepare_in_child(database: Database) -> None:
         await prepare(database, prepare_above(database.settings))
         if _is_simulated(database.settings):
             connection = await database.connect(Login.OWNER, purpose="seed")
-            await seed_demo_shop(connection, database.settings)
+            await seed_demo_shop(connection, build_vault(database.settings), database.settings)
             await connection.close()
 
     pid = os.fork()

@@ -19,6 +19,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from sellflow.edge.problems import Problem
 from sellflow.postgres.database import Pool, SessionConnection
+from sellflow.secrets import Vault
+from sellflow.secrets.unsealed import seal_all
 
 ALGORITHM = "EdDSA"
 ISSUER = "sellflow"
@@ -38,28 +40,43 @@ class CustomerSession:
     customer_id: int
 
 
-async def ensure_signing_key(connection: SessionConnection) -> None:
+async def ensure_signing_key(connection: SessionConnection, vault: Vault) -> None:
     """Make the first key; the owner's task, part of `sellflow migrate`."""
     if not await connection.fetchval("SELECT EXISTS (SELECT 1 FROM signing_keys WHERE retired_at IS NULL)"):
-        await add_signing_key(connection)
+        await add_signing_key(connection, vault)
 
 
-async def add_signing_key(connection: SessionConnection) -> str:
+async def add_signing_key(connection: SessionConnection, vault: Vault) -> str:
     """Make a new key that signs from now on; tokens by the ones before stay valid until they run out."""
     key = Ed25519PrivateKey.generate()
     kid = token_hex(8)
+    sealed = await vault.seal(connection, key.private_bytes_raw().hex(), shop_id=None, purpose=_purpose(kid))
     async with connection.transaction():
         await connection.execute("UPDATE signing_keys SET retired_at = now() WHERE retired_at IS NULL")
         await connection.execute(
             "INSERT INTO signing_keys (kid, private_key, public_key) VALUES ($1, $2, $3)",
             kid,
-            key.private_bytes_raw(),
+            sealed,
             key.public_key().public_bytes_raw(),
         )
     return kid
 
 
-async def issue_token(connection: SessionConnection, session: CustomerSession, *, ttl: int) -> str:
+async def seal_signing_keys(connection: SessionConnection, vault: Vault) -> None:
+    """Seal the keys that an earlier version stored in the clear."""
+
+    async def seal(kid: str, plain: str) -> None:
+        sealed = await vault.seal(connection, plain, shop_id=None, purpose=_purpose(kid))
+        await connection.execute("UPDATE signing_keys SET private_key = $2 WHERE kid = $1", kid, sealed)
+
+    await seal_all(connection, "signing_key", seal)
+
+
+def _purpose(kid: str) -> str:
+    return f"signing-key/{kid}"
+
+
+async def issue_token(connection: SessionConnection, vault: Vault, session: CustomerSession, *, ttl: int) -> str:
     """Return a token for a customer that is valid for `ttl` seconds."""
     row = await connection.fetchrow(
         "SELECT kid, private_key FROM signing_keys WHERE retired_at IS NULL ORDER BY created_at DESC LIMIT 1"
@@ -74,7 +91,8 @@ async def issue_token(connection: SessionConnection, session: CustomerSession, *
         "iat": now,
         "exp": now + ttl,
     }
-    key = Ed25519PrivateKey.from_private_bytes(row["private_key"])
+    private = await vault.open(connection, row["private_key"], shop_id=None, purpose=_purpose(row["kid"]))
+    key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(private))
     return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": row["kid"]})
 
 

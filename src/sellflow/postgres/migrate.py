@@ -21,8 +21,8 @@ log = structlog.get_logger(__name__)
 OLDEST_SERVER = 15
 
 
-def migrate(database: Database) -> None:
-    """Run the missing revisions as the owner, with limits on lock waits and statements.
+def migrate(database: Database, *, to: str = "head") -> None:
+    """Run the missing revisions up to `to` as the owner, with limits on lock waits and statements.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def migrate(database: Database) -> None:
     try:
         with engine.connect() as open_connection:
             _check_server(open_connection)
-            _upgrade(open_connection)
+            _upgrade(open_connection, to)
             _set_passwords(open_connection, database)
     except DBAPIError as error:
         raise MigrationError(f"the migration failed and was rolled back: {error.orig}") from error
@@ -85,7 +85,7 @@ def _check_server(open_connection: Connection) -> None:
         raise MigrationError(f"Postgres {OLDEST_SERVER} or newer is needed; the server is {int(version) // 10000}")
 
 
-def _upgrade(open_connection: Connection) -> None:
+def _upgrade(open_connection: Connection, to: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("path_separator", "os")
@@ -95,7 +95,7 @@ def _upgrade(open_connection: Connection) -> None:
     open_connection.commit()
     try:
         ScriptDirectory.from_config(config).get_current_head()
-        command.upgrade(config, "head")
+        command.upgrade(config, to)
         open_connection.commit()
     finally:
         open_connection.rollback()

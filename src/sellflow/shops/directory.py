@@ -9,6 +9,8 @@ import structlog
 
 from sellflow.errors import DatabaseUnavailableError
 from sellflow.postgres.database import UNAVAILABLE, Pool
+from sellflow.secrets import Vault
+from sellflow.secrets.errors import SecretsError
 from sellflow.shops.models import App
 from sellflow.shops.store import list_apps
 
@@ -22,8 +24,9 @@ LONGEST_LOOK = 1.0  # a database that hangs holds up no delivery for longer: its
 class AppDirectory:
     """The apps by handle, at most `MAX_AGE` seconds old while the database answers."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, vault: Vault) -> None:
         self._pool = pool
+        self._vault = vault
         self._apps: dict[str, App] | None = None
         self._loaded_at = 0.0
         self._loading: asyncio.Task[None] | None = None
@@ -77,9 +80,9 @@ class AppDirectory:
 
     async def _read(self) -> None:
         try:
-            self._apps = {app.handle: app for app in await list_apps(self._pool)}
+            self._apps = {app.handle: app for app in await list_apps(self._pool, self._vault)}
             self._loaded_at = time.monotonic()
-        except UNAVAILABLE as error:
+        except (*UNAVAILABLE, SecretsError) as error:
             self._look_again_soon()
             log.warning("apps.not_refreshed", error=str(error))
 

@@ -3,23 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hmac import compare_digest
 
 import asyncpg
+import structlog
 
 from sellflow.errors import ConfigurationError, NotFoundError
 from sellflow.postgres.database import Connection, Pool, SessionConnection
+from sellflow.secrets import Vault
+from sellflow.secrets.errors import CannotOpenError, DataKeyMissingError
+from sellflow.secrets.unsealed import seal_all
 from sellflow.shops.models import App, Shop
+
+log = structlog.get_logger(__name__)
 
 _APP = "app_id, handle, client_id, client_secret, previous_secret"
 _SHOP = "shop_id, app_id, domain, currency, installed_at, uninstalled_at"
 
 
-async def list_apps(connection: SessionConnection | Pool) -> list[App]:
-    """Return every app."""
-    return [App(**row) for row in await connection.fetch(f"SELECT {_APP} FROM apps ORDER BY handle")]
+def _purpose(handle: str) -> str:
+    """Return what an app's secret is sealed for: it may become the previous one as it stands, and move to no other."""
+    return f"app/{handle}/secret"
 
 
-async def add_app(connection: SessionConnection, *, handle: str, client_id: str, client_secret: str) -> App:
+async def list_apps(connection: SessionConnection | Pool, vault: Vault) -> list[App]:
+    """Return every app, with its secrets opened; one whose secrets were damaged stands in no other's way.
+
+    Raises
+    ------
+    MasterKeyMissingError
+        If this process has no access to the key that they need.
+    """
+    apps = []
+    for row in await connection.fetch(f"SELECT {_APP} FROM apps ORDER BY handle"):
+        try:
+            apps.append(await _opened(connection, vault, row))
+        except (CannotOpenError, DataKeyMissingError) as error:
+            log.warning("apps.left_out", app=row["handle"], code=error.code, error=str(error))
+    return apps
+
+
+async def _sealed(connection: SessionConnection, vault: Vault, handle: str, secret: str) -> bytes:
+    if not secret:
+        raise ConfigurationError(f"the app {handle!r} was refused: neither client id nor secret may be empty")
+    return await vault.seal(connection, secret, shop_id=None, purpose=_purpose(handle))
+
+
+async def _opened(connection: SessionConnection | Pool, vault: Vault, row: asyncpg.Record) -> App:
+    purpose, previous = _purpose(row["handle"]), row["previous_secret"]
+    secrets = {
+        "client_secret": await vault.open(connection, row["client_secret"], shop_id=None, purpose=purpose),
+        "previous_secret": previous and await vault.open(connection, previous, shop_id=None, purpose=purpose),
+    }
+    return App(**{**row, **secrets})
+
+
+async def add_app(
+    connection: SessionConnection, vault: Vault, *, handle: str, client_id: str, client_secret: str
+) -> App:
     """Add an app, or give a known one its client id; an existing secret is never replaced here.
 
     Raises
@@ -27,6 +68,7 @@ async def add_app(connection: SessionConnection, *, handle: str, client_id: str,
     ConfigurationError
         If the handle is malformed or the client id belongs to another app.
     """
+    sealed = await _sealed(connection, vault, handle, client_secret)
     try:
         row = await connection.fetchrow(
             f"""
@@ -36,7 +78,7 @@ async def add_app(connection: SessionConnection, *, handle: str, client_id: str,
             """,
             handle,
             client_id,
-            client_secret,
+            sealed,
         )
     except asyncpg.CheckViolationError as error:
         raise ConfigurationError(
@@ -46,30 +88,47 @@ async def add_app(connection: SessionConnection, *, handle: str, client_id: str,
     except asyncpg.UniqueViolationError as error:
         raise ConfigurationError(f"the client id {client_id!r} belongs to another app") from error
     assert row is not None
-    return App(**row)
+    return await _opened(connection, vault, row)
 
 
-async def rotate_secret(connection: SessionConnection, handle: str, new_secret: str) -> None:
+async def rotate_secret(connection: SessionConnection, vault: Vault, handle: str, new_secret: str) -> None:
     """Make `new_secret` the current one; the one before it stays accepted until it is forgotten."""
-    status = await connection.execute(
-        """
-        UPDATE apps SET previous_secret = client_secret, client_secret = $2
-        WHERE handle = $1 AND client_secret <> $2
-        """,
-        handle,
-        new_secret,
-    )
-    if status == "UPDATE 0":
-        await find_app(connection, handle)
+    async with connection.transaction():
+        # Locked, so that of two rotations at once the second finds the first one's secret.
+        await connection.execute("SELECT FROM apps WHERE handle = $1 FOR UPDATE", handle)
+        app = await find_app(connection, vault, handle)
+        if compare_digest(app.client_secret.encode(), new_secret.encode()):
+            return
+        await connection.execute(
+            "UPDATE apps SET previous_secret = client_secret, client_secret = $2 WHERE handle = $1",
+            handle,
+            await _sealed(connection, vault, handle, new_secret),
+        )
 
 
 async def forget_previous_secret(connection: SessionConnection, handle: str) -> None:
     """Stop accepting signatures by the previous secret."""
-    await find_app(connection, handle)
-    await connection.execute("UPDATE apps SET previous_secret = NULL WHERE handle = $1", handle)
+    status = await connection.execute("UPDATE apps SET previous_secret = NULL WHERE handle = $1", handle)
+    if status == "UPDATE 0":
+        raise await _no_app(connection, handle)
 
 
-async def find_app(connection: SessionConnection, handle: str) -> App:
+async def seal_app_secrets(connection: SessionConnection, vault: Vault) -> None:
+    """Seal the secrets that an earlier version stored in the clear."""
+
+    async def seal(handle: str, plain: str) -> None:
+        sealed = await _sealed(connection, vault, handle, plain)
+        await connection.execute("UPDATE apps SET client_secret = $2 WHERE handle = $1", handle, sealed)
+
+    async def seal_previous(handle: str, plain: str) -> None:
+        sealed = await _sealed(connection, vault, handle, plain)
+        await connection.execute("UPDATE apps SET previous_secret = $2 WHERE handle = $1", handle, sealed)
+
+    await seal_all(connection, "app", seal)
+    await seal_all(connection, "previous_app", seal_previous)
+
+
+async def find_app(connection: SessionConnection, vault: Vault, handle: str) -> App:
     """Return an app by its handle.
 
     Raises
@@ -77,12 +136,15 @@ async def find_app(connection: SessionConnection, handle: str) -> App:
     NotFoundError
         If there is none, naming those there are.
     """
-    apps = await list_apps(connection)
-    for app in apps:
-        if app.handle == handle:
-            return app
-    known = ", ".join(app.handle for app in apps) or "none yet"
-    raise NotFoundError(f"there is no app {handle!r} (known: {known}); add it with `sellflow apps add`")
+    row = await connection.fetchrow(f"SELECT {_APP} FROM apps WHERE handle = $1", handle)
+    if row is None:
+        raise await _no_app(connection, handle)
+    return await _opened(connection, vault, row)
+
+
+async def _no_app(connection: SessionConnection, handle: str) -> NotFoundError:
+    known = await connection.fetchval("SELECT string_agg(handle, ', ' ORDER BY handle) FROM apps")
+    return NotFoundError(f"there is no app {handle!r} (known: {known or 'none yet'}); add it with `sellflow apps add`")
 
 
 async def list_shops(connection: SessionConnection) -> list[Shop]:

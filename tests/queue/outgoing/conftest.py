@@ -15,6 +15,7 @@ from sellflow.queue.outgoing.models import Endpoint
 from sellflow.queue.registry import Registry
 from sellflow.queue.topics import EmittedEvent
 from sellflow.roles import build_registry
+from sellflow.secrets import build_vault
 from tests.conftest import Tenant
 from tests.edge.serving import with_settings
 from tests.queue.consuming import drain
@@ -33,6 +34,7 @@ class Outgoing:
         self.owner = owner
         self.pool = pool
         self.tenant = tenant
+        self.vault = build_vault(database.settings)
         self.registry: Registry = build_registry(self.database.settings)
 
     async def add(self, address: str, *topics: str, shop_id: int | None = None) -> tuple[Endpoint, str]:
@@ -40,6 +42,7 @@ class Outgoing:
         endpoint, secret = await add_endpoint(
             self.owner,
             self.registry,
+            self.vault,
             address=address,
             topics=list(topics or (EARNED,)),
             shop_id=shop_id,

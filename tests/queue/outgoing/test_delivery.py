@@ -134,7 +134,9 @@ async def test_a_shop_s_endpoint_hears_its_shop_alone_and_a_service_hears_all(
 
 async def test_both_secrets_sign_while_a_rotation_overlaps(outgoing: Outgoing, receiver: Receiver) -> None:
     endpoint, old = await outgoing.add(receiver.url)
-    new = await endpoints.rotate_secret(outgoing.owner, endpoint.endpoint_id, overlap=timedelta(hours=1))
+    new = await endpoints.rotate_secret(
+        outgoing.owner, outgoing.vault, endpoint.endpoint_id, overlap=timedelta(hours=1)
+    )
     await outgoing.emit("both")
     await outgoing.deliver()
     assert receiver.requests[0].verified(old) == receiver.requests[0].verified(new)
@@ -150,7 +152,7 @@ async def test_both_secrets_sign_while_a_rotation_overlaps(outgoing: Outgoing, r
 
 async def test_a_rotation_without_overlap_revokes_at_once(outgoing: Outgoing, receiver: Receiver) -> None:
     endpoint, old = await outgoing.add(receiver.url)
-    new = await endpoints.rotate_secret(outgoing.owner, endpoint.endpoint_id, overlap=timedelta(0))
+    new = await endpoints.rotate_secret(outgoing.owner, outgoing.vault, endpoint.endpoint_id, overlap=timedelta(0))
     await outgoing.emit("hello")
     await outgoing.deliver()
     assert receiver.requests[0].verified(new)

@@ -59,7 +59,7 @@ async def test_an_endpoint_that_does_not_exist_is_named(outgoing: Outgoing, chan
         "pause": lambda: endpoints.pause_endpoint(owner, 7, reason=""),
         "resume": lambda: endpoints.resume_endpoint(owner, registry, 7),
         "remove": lambda: endpoints.remove_endpoint(owner, 7),
-        "rotate": lambda: endpoints.rotate_secret(owner, 7, overlap=timedelta(0)),
+        "rotate": lambda: endpoints.rotate_secret(owner, outgoing.vault, 7, overlap=timedelta(0)),
         "test": lambda: endpoints.send_test(owner, registry, 7),
         "replay": lambda: endpoints.replay_deliveries(owner, registry, 7, delivery_id=1),
     }
@@ -120,7 +120,7 @@ async def test_a_delivery_of_another_shop_s_endpoint_is_not_sent_whatever_the_qu
     )
     shops = [outgoing.tenant.shop_id, other_tenant.shop_id]
     async with outgoing.pool.acquire() as connection, batch_transaction(connection, shops):
-        assert await store.find_parcel(connection, forged) is None
+        assert await store.find_parcel(connection, outgoing.vault, forged) is None
 
 
 async def test_a_worker_changes_of_an_endpoint_its_health_alone(outgoing: Outgoing, worker_pool: Pool) -> None:
@@ -158,7 +158,7 @@ async def test_in_production_private_networks_are_for_services_and_not_for_merch
     await outgoing.add(receiver.url)
     await outgoing.add(receiver.url, shop_id=outgoing.tenant.shop_id)
     database = with_settings(outgoing.database, environment="production")
-    deliveries = Deliveries(database.settings)
+    deliveries = Deliveries(database.settings, outgoing.vault)
     assert deliveries._services.networks
     assert deliveries._merchants.networks == ()
     outgoing.database = database

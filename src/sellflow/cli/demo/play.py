@@ -17,6 +17,7 @@ from sellflow.demo_shop import DEMO_DOMAIN
 from sellflow.edge.customer_tokens import CustomerSession, issue_token
 from sellflow.errors import SellflowError
 from sellflow.postgres.database import Database, Login, SessionConnection
+from sellflow.secrets import build_vault
 from sellflow.settings import Settings
 from sellflow.shops.store import find_shop
 from sellflow.simulator import client
@@ -137,10 +138,11 @@ async def _ask_mobile_api(
     connection: SessionConnection, settings: Settings, shop_id: int, orders: list[FinalOrder]
 ) -> int:
     """Ask the mobile API for the balances of some customers and compare them with their ledger entries."""
+    vault = build_vault(settings)
     customers = sorted({order.customer_id for order in orders if order.customer_id})[:CUSTOMERS_ASKED]
     async with httpx.AsyncClient(base_url=settings.web_url, trust_env=False) as http:
         for customer_id in customers:
-            token = await issue_token(connection, CustomerSession(shop_id, customer_id), ttl=60)
+            token = await issue_token(connection, vault, CustomerSession(shop_id, customer_id), ttl=60)
             answer = await http.get("/v1/loyalty", headers={"authorization": f"Bearer {token}"})
             ledger = await connection.fetchval(
                 """

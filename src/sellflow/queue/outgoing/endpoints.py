@@ -10,13 +10,15 @@ import orjson
 from sellflow.errors import ConfigurationError, NotFoundError
 from sellflow.postgres.database import SessionConnection
 from sellflow.queue.event_log import emit
-from sellflow.queue.outgoing import rules
+from sellflow.queue.outgoing import rules, store
 from sellflow.queue.outgoing.addresses import Allowance, check_url, region_of
 from sellflow.queue.outgoing.handlers import FAN_OUT_QUEUE, due
 from sellflow.queue.outgoing.models import Endpoint, EndpointState
 from sellflow.queue.outgoing.signatures import new_secret
 from sellflow.queue.registry import Registry
 from sellflow.queue.topics import EmittedEvent, matches
+from sellflow.secrets import Vault
+from sellflow.secrets.unsealed import seal_all
 
 _ENDPOINT = """
     endpoint_id, shop_id, kind, address, topics, description, state, paused_at, pause_reason, failures, failing_since,
@@ -27,6 +29,7 @@ _ENDPOINT = """
 async def add_endpoint(
     connection: SessionConnection,
     registry: Registry,
+    vault: Vault,
     *,
     address: str,
     topics: list[str],
@@ -55,7 +58,7 @@ async def add_endpoint(
         endpoint = await _insert(
             connection, kind=kind, address=address, topics=patterns, shop_id=shop_id, description=description
         )
-        secret = None if kind == "sns" else await _add_secret(connection, endpoint)
+        secret = None if kind == "sns" else await _add_secret(connection, vault, endpoint)
         await bind_endpoints(connection, registry)
     return endpoint, secret
 
@@ -81,15 +84,32 @@ async def _insert(
     return _endpoint(row)
 
 
-async def _add_secret(connection: SessionConnection, endpoint: Endpoint) -> str:
+async def _add_secret(connection: SessionConnection, vault: Vault, endpoint: Endpoint) -> str:
     secret = new_secret()
+    purpose = store.secret_purpose(endpoint.endpoint_id)
     await connection.execute(
         "INSERT INTO endpoint_secrets (endpoint_id, shop_id, secret) VALUES ($1, $2, $3)",
         endpoint.endpoint_id,
         endpoint.shop_id,
-        secret,
+        await vault.seal(connection, secret, shop_id=endpoint.shop_id, purpose=purpose),
     )
     return secret
+
+
+async def seal_endpoint_secrets(connection: SessionConnection, vault: Vault) -> None:
+    """Seal the secrets that an earlier version stored in the clear."""
+
+    async def seal(secret_id: str, plain: str) -> None:
+        row = await connection.fetchrow(
+            "SELECT endpoint_id, shop_id FROM endpoint_secrets WHERE secret_id = $1", int(secret_id)
+        )
+        if row is None:  # it ran out, and went with a rotation
+            return
+        purpose = store.secret_purpose(row["endpoint_id"])
+        sealed = await vault.seal(connection, plain, shop_id=row["shop_id"], purpose=purpose)
+        await connection.execute("UPDATE endpoint_secrets SET secret = $2 WHERE secret_id = $1", int(secret_id), sealed)
+
+    await seal_all(connection, "endpoint", seal)
 
 
 async def bind_endpoints(connection: SessionConnection, registry: Registry) -> None:
@@ -141,7 +161,7 @@ async def find_endpoint(connection: SessionConnection, endpoint_id: int) -> Endp
     return _endpoint(row)
 
 
-async def rotate_secret(connection: SessionConnection, endpoint_id: int, *, overlap: timedelta) -> str:
+async def rotate_secret(connection: SessionConnection, vault: Vault, endpoint_id: int, *, overlap: timedelta) -> str:
     """Give an endpoint a new secret and return it; the one before it signs besides for as long as `overlap`.
 
     Raises
@@ -166,7 +186,7 @@ async def rotate_secret(connection: SessionConnection, endpoint_id: int, *, over
             endpoint_id,
             overlap,
         )
-        return await _add_secret(connection, endpoint)
+        return await _add_secret(connection, vault, endpoint)
 
 
 async def pause_endpoint(connection: SessionConnection, endpoint_id: int, *, reason: str) -> None:

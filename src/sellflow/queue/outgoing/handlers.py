@@ -32,6 +32,7 @@ from sellflow.queue.outgoing.signatures import signed_headers
 from sellflow.queue.outgoing.sns_target import publish
 from sellflow.queue.payloads import json_of, read_json
 from sellflow.queue.topics import EmittedEvent, Event, Outbox, Subscription
+from sellflow.secrets import Vault
 from sellflow.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -123,7 +124,7 @@ async def fan_out(
 class Deliveries:
     """Sends deliveries, a few at a time to each endpoint, and records what came of it."""
 
-    def __init__(self, settings: Settings, *, resolve: Resolve = resolve) -> None:
+    def __init__(self, settings: Settings, vault: Vault, *, resolve: Resolve = resolve) -> None:
         networks = parse_networks(settings.outgoing_private_networks)
         self._services = Allowance(networks)
         # Whoever may write a shop's settings must not reach what only the operator's own services should.
@@ -131,6 +132,7 @@ class Deliveries:
         self._timeout = settings.outgoing_timeout
         self._lanes = Lanes(max(1, settings.worker_calls // 4))
         self._resolve = resolve
+        self._vault = vault
 
     async def send(self, pool: Pool, event: Event, due: Due) -> Attempt | Unsent:
         """Make one attempt at a delivery, unless there is a reason not to.
@@ -141,7 +143,7 @@ class Deliveries:
             If the endpoint is slow and has enough under way.
         """
         async with pool.acquire() as connection, batch_transaction(connection, [event.shop_id]):
-            parcel = await store.find_parcel(connection, due.delivery_id)
+            parcel = await store.find_parcel(connection, self._vault, due.delivery_id)
         if parcel is None or parcel.state == DeliveryState.DELIVERED:
             return Unsent.NOTHING_DUE
         if parcel.endpoint_state == EndpointState.REMOVED:
@@ -238,9 +240,9 @@ def _pause_notice(parcel: Parcel, reason: str, now: datetime) -> EmittedEvent:
     return EmittedEvent(parcel.shop_id, ENDPOINT_PAUSED, f"endpoint:{parcel.endpoint_id}", orjson.dumps(payload))
 
 
-def subscriptions(settings: Settings, *, resolve: Resolve = resolve) -> list[Subscription]:
+def subscriptions(settings: Settings, vault: Vault, *, resolve: Resolve = resolve) -> list[Subscription]:
     """Return the two queues behind endpoints. Neither tells of its own dead letters: that would never end."""
-    deliveries = Deliveries(settings, resolve=resolve)
+    deliveries = Deliveries(settings, vault, resolve=resolve)
     told = Subscription(
         FAN_OUT_QUEUE,
         {

@@ -14,6 +14,7 @@ from sellflow.queue.outgoing.models import (
     NewDelivery,
     Parcel,
 )
+from sellflow.secrets import Vault
 
 
 async def listeners(connection: Connection) -> list[Listener]:
@@ -51,8 +52,19 @@ async def add_deliveries(connection: Connection, new: Sequence[NewDelivery]) -> 
     return {row["delivery_id"]: row["shop_id"] for row in rows if row["state"] == DeliveryState.PENDING}
 
 
-async def find_parcel(connection: Connection, delivery_id: int) -> Parcel | None:
-    """Return what an attempt at a delivery needs, or None where there is no such delivery any more."""
+def secret_purpose(endpoint_id: int) -> str:
+    """Return what an endpoint's secrets are sealed for."""
+    return f"endpoint/{endpoint_id}/secret"
+
+
+async def find_parcel(connection: Connection, vault: Vault, delivery_id: int) -> Parcel | None:
+    """Return what an attempt at a delivery needs, or None where there is no such delivery any more.
+
+    Raises
+    ------
+    SecretsError
+        If the endpoint's secrets do not open.
+    """
     row = await connection.fetchrow(
         """
         SELECT d.delivery_id, d.shop_id, d.state, d.round, e.endpoint_id, e.shop_id IS NULL AS of_service,
@@ -74,7 +86,10 @@ async def find_parcel(connection: Connection, delivery_id: int) -> Parcel | None
     if row is None:
         return None
     states = {"state": DeliveryState(row["state"]), "endpoint_state": EndpointState(row["endpoint_state"])}
-    return Parcel(**{**row, **states})
+    owner = None if row["of_service"] else row["shop_id"]
+    purpose = secret_purpose(row["endpoint_id"])
+    secrets = [await vault.open(connection, each, shop_id=owner, purpose=purpose) for each in row["secrets"]]
+    return Parcel(**{**row, **states, "secrets": secrets})
 
 
 async def record_attempts(connection: Connection, ends: Sequence[tuple[Attempt, DeliveryState]]) -> None:

@@ -38,3 +38,38 @@ CREATE POLICY installations_own ON data_keys FOR SELECT TO sellflow_web, sellflo
 -- Whoever seals a shop's first secret makes its key. Wrapping anew and erasing are the owner's.
 GRANT SELECT ON data_keys TO sellflow_web, sellflow_worker;
 GRANT INSERT (data_key_id, shop_id, provider, master_key_id, wrapped) ON data_keys TO sellflow_web, sellflow_worker;
+
+-- What was stored in the clear ---------------------------------------------------------------------------------
+-- This script has no keys: what it finds waits here until `sellflow migrate`, a moment later, has sealed it row by
+-- row and empties the file. The owner alone may read it, as before.
+CREATE TABLE unsealed_secrets (
+    kind   text NOT NULL CHECK (kind IN ('app', 'previous_app', 'endpoint', 'signing_key')),
+    row_id text NOT NULL,
+    plain  text NOT NULL,
+    PRIMARY KEY (kind, row_id)
+);
+INSERT INTO unsealed_secrets (kind, row_id, plain)
+SELECT 'app', handle, client_secret FROM apps
+UNION ALL SELECT 'previous_app', handle, previous_secret FROM apps WHERE previous_secret IS NOT NULL
+UNION ALL SELECT 'endpoint', secret_id::text, secret FROM endpoint_secrets
+UNION ALL SELECT 'signing_key', kid, encode(private_key, 'hex') FROM signing_keys;
+
+-- A change of type writes the table anew: nothing in the clear stays behind in its file. What is written from now on
+-- is sealed; the rows of before are empty until they are.
+ALTER TABLE apps
+    DROP CONSTRAINT apps_client_secret_check,
+    DROP CONSTRAINT apps_previous_secret_check,
+    ALTER client_secret DROP NOT NULL,
+    ALTER client_secret TYPE bytea USING NULL,
+    ALTER previous_secret TYPE bytea USING NULL;
+ALTER TABLE apps ADD CONSTRAINT apps_client_secret_sealed CHECK (client_secret IS NOT NULL) NOT VALID;
+ALTER TABLE endpoint_secrets
+    DROP CONSTRAINT endpoint_secrets_secret_check,
+    ALTER secret DROP NOT NULL,
+    ALTER secret TYPE bytea USING NULL;
+ALTER TABLE endpoint_secrets ADD CONSTRAINT endpoint_secrets_sealed CHECK (secret IS NOT NULL) NOT VALID;
+ALTER TABLE signing_keys
+    DROP CONSTRAINT signing_keys_private_key_check,
+    ALTER private_key DROP NOT NULL,
+    ALTER private_key TYPE bytea USING NULL;
+ALTER TABLE signing_keys ADD CONSTRAINT signing_keys_sealed CHECK (private_key IS NOT NULL) NOT VALID;
