@@ -17,6 +17,7 @@ from sellflow.cli import (
     jobs,
     queues,
     roles,
+    secrets,
     simulate,
     topics,
     up,
@@ -34,6 +35,7 @@ roles.register(app)
 database.register(app)
 accounts.register(app)
 endpoints.register(app)
+secrets.register(app)
 simulate.register(app)
 demo.register(app)
 explain.register(app)

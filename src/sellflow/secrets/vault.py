@@ -113,6 +113,11 @@ class Vault:
                     self._masters[name] = await self._providers[row.provider].load(row)
         return self._masters[name]
 
+    async def master_key_by_id(self, connection: Connection | Pool, provider: str, master_key_id: str) -> bytes:
+        """Return a master key that a data key is wrapped by, from memory without a look into the database."""
+        held = self._masters.get((provider, master_key_id))
+        return held or await self.master_key(await store.find_master_key(connection, provider, master_key_id))
+
     async def _make_data_key(self, connection: Connection | Pool, shop_id: int | None) -> DataKeyRow:
         """Make the data key of a shop that has none; of several processes at once, one does, and all take that."""
         for _ in range(ATTEMPTS):
@@ -146,11 +151,7 @@ class Vault:
         return held.key
 
     async def _unwrap(self, connection: Connection | Pool, row: DataKeyRow) -> bytes:
-        if (row.provider, row.master_key_id) in self._masters:
-            master_key = self._masters[row.provider, row.master_key_id]
-        else:
-            master = await store.find_master_key(connection, row.provider, row.master_key_id)
-            master_key = await self.master_key(master)
+        master_key = await self.master_key_by_id(connection, row.provider, row.master_key_id)
         return envelope.unwrap(row.wrapped, master_key=master_key, data_key_id=row.data_key_id, shop_id=row.shop_id)
 
 
