@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from sellflow.shopify.domains import PLACEHOLDER
 from sellflow.simulator.app import create_app
 from tests.conftest import SECRET, Tenant
 
+SCHEMAS = Path(__file__).parents[2] / ".cache/shopify-schemas"
 SCOPES = ("read_customers", "read_orders", "write_discounts")
 
 
@@ -96,6 +98,15 @@ class SimulatedShopify:
         )
         return counts
 
+    async def graphql(self, domain: str, token: str, query: str) -> Any:  # noqa: ANN401 - JSON
+        """Return the data of a query of the Admin API."""
+        answer = await self._client.post(
+            f"/shops/{domain}/admin/api/2026-10/graphql.json",
+            json={"query": query},
+            headers={"X-Shopify-Access-Token": token},
+        )
+        return answer.json().get("data")
+
     async def accepts(self, tenant: Tenant, token: str) -> bool:
         """Say whether the Admin API takes a token."""
         answer = await self._client.get(
@@ -111,7 +122,7 @@ async def simulating() -> AsyncIterator[SimulatedShopify]:
     listener = bind("127.0.0.1", 0, setting="SELLFLOW_SIMULATOR_PORT")
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     stop = asyncio.Event()
-    server = asyncio.create_task(serve_http(create_app(total_seconds=5), listener, stop))
+    server = asyncio.create_task(serve_http(create_app(total_seconds=5, schema_dir=SCHEMAS), listener, stop))
     try:
         async with httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as client:
             yield SimulatedShopify(url, client)

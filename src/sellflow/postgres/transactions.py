@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -10,7 +11,7 @@ from typing import TypeAlias
 
 import asyncpg
 
-from sellflow.postgres.database import Connection, Pool
+from sellflow.postgres.database import Connection, Pool, SessionConnection
 
 _savepoint_names = count(1)
 
@@ -64,6 +65,18 @@ def of_owner(pool: Pool) -> Transactions:
     @asynccontextmanager
     async def transaction(_shop_id: int) -> AsyncIterator[Connection]:
         async with pool.acquire() as connection, connection.transaction():
+            yield connection
+
+    return transaction
+
+
+def of_session(connection: SessionConnection) -> Transactions:
+    """Return what opens transactions on one connection of the owner's, one after the other."""
+    turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def transaction(_shop_id: int) -> AsyncIterator[Connection]:
+        async with turn, connection.transaction():
             yield connection
 
     return transaction

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -15,6 +16,10 @@ class App:
     client_id: str
     client_secret: str = field(repr=False)
     previous_secret: str | None = field(repr=False)
+    #: Where a shop of it is found, with {shop} for the domain; None for Shopify itself.
+    shopify_url: str | None = None
+    #: The access scopes that it asks merchants for; None for those of the settings.
+    scopes: Sequence[str] | None = None
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -32,3 +37,27 @@ class Shop:
     currency: str
     installed_at: datetime
     uninstalled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What is known of an app in a shop, without its secrets. `kind` is None where there is no token."""
+
+    shop_id: int
+    currency: str
+    is_uninstalled: bool
+    kind: str | None
+    scopes: Sequence[str] | None
+    is_broken: bool
+    #: Seconds since the merchant's grant brought the token.
+    granted_ago: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """News of a shop's token: that there is one, or why Shopify refuses it (`broken`)."""
+
+    shop_id: int
+    domain: str
+    scopes: Sequence[str]
+    broken: str | None

@@ -12,18 +12,14 @@ from sellflow.errors import ConfigurationError, NotFoundError
 from sellflow.postgres.database import Connection, Pool, SessionConnection
 from sellflow.secrets import Vault
 from sellflow.secrets.errors import CannotOpenError, DataKeyMissingError
+from sellflow.secrets.purposes import app_secret
 from sellflow.secrets.unsealed import seal_all
 from sellflow.shops.models import App, Shop
 
 log = structlog.get_logger(__name__)
 
-_APP = "app_id, handle, client_id, client_secret, previous_secret"
+_APP = "app_id, handle, client_id, client_secret, previous_secret, shopify_url, scopes"
 _SHOP = "shop_id, app_id, domain, currency, installed_at, uninstalled_at"
-
-
-def _purpose(handle: str) -> str:
-    """Return what an app's secret is sealed for: it may become the previous one as it stands, and move to no other."""
-    return f"app/{handle}/secret"
 
 
 async def list_apps(connection: SessionConnection | Pool, vault: Vault) -> list[App]:
@@ -46,11 +42,11 @@ async def list_apps(connection: SessionConnection | Pool, vault: Vault) -> list[
 async def _sealed(connection: SessionConnection, vault: Vault, handle: str, secret: str) -> bytes:
     if not secret:
         raise ConfigurationError(f"the app {handle!r} was refused: neither client id nor secret may be empty")
-    return await vault.seal(connection, secret, shop_id=None, purpose=_purpose(handle))
+    return await vault.seal(connection, secret, shop_id=None, purpose=app_secret(handle))
 
 
 async def _opened(connection: SessionConnection | Pool, vault: Vault, row: asyncpg.Record) -> App:
-    purpose, previous = _purpose(row["handle"]), row["previous_secret"]
+    purpose, previous = app_secret(row["handle"]), row["previous_secret"]
     secrets = {
         "client_secret": await vault.open(connection, row["client_secret"], shop_id=None, purpose=purpose),
         "previous_secret": previous and await vault.open(connection, previous, shop_id=None, purpose=purpose),

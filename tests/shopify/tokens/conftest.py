@@ -8,8 +8,7 @@ import pytest
 
 from sellflow.postgres.database import Pool, SessionConnection
 from sellflow.postgres.transactions import of_worker
-from sellflow.secrets import Vault, build_vault
-from sellflow.settings import Settings
+from sellflow.secrets import Vault
 from sellflow.shopify.tokens import Access, AccessTokens, store
 from sellflow.shopify.tokens.endpoint import TokenEndpoint
 from sellflow.shopify.tokens.models import Client
@@ -34,24 +33,23 @@ async def endpoint() -> AsyncIterator[TokenEndpoint]:
 class Installed:
     """A shop with an app, its stored token, and what moves its time on."""
 
-    def __init__(
-        self, owner: SessionConnection, shopify: SimulatedShopify, tenant: Tenant, vault: Vault, endpoint: TokenEndpoint
-    ) -> None:
+    def __init__(self, owner: SessionConnection, shopify: SimulatedShopify, tenant: Tenant, vault: Vault) -> None:
         self.owner = owner
         self.shopify = shopify
         self.tenant = tenant
         self.shop_id = tenant.shop_id
         self._vault = vault
-        self._endpoint = endpoint
 
     async def client(self) -> Client:
-        found = await store.find_client(self.owner, self.shop_id)
+        found = await store.find_client(self.owner, self._vault, self.shop_id)
         assert found is not None
         return found
 
     async def put_pair(self) -> str:
         """Exchange a session token, store the pair and return the access token."""
-        grant = await self._endpoint.exchange(await self.client(), await self.shopify.session_token(self.tenant))
+        endpoint = TokenEndpoint()
+        grant = await endpoint.exchange(await self.client(), await self.shopify.session_token(self.tenant))
+        await endpoint.close()
         await put_grant(self.owner, self._vault, self.shop_id, grant)
         return grant.access_token
 
@@ -89,11 +87,9 @@ class Installed:
 
 
 @pytest.fixture
-async def installed(
-    owner: SessionConnection, shopify: SimulatedShopify, tenant: Tenant, vault: Vault, endpoint: TokenEndpoint
-) -> Installed:
+async def installed(owner: SessionConnection, shopify: SimulatedShopify, tenant: Tenant, vault: Vault) -> Installed:
     await shopify.move_in(owner, tenant)
-    made = Installed(owner, shopify, tenant, vault, endpoint)
+    made = Installed(owner, shopify, tenant, vault)
     await made.put_pair()
     return made
 
@@ -109,8 +105,3 @@ async def tokens(worker_pool: Pool, vault: Vault) -> AsyncIterator[AccessTokens]
     )
     yield made
     await made.close()
-
-
-@pytest.fixture
-def vault(settings: Settings) -> Vault:
-    return build_vault(settings)

@@ -114,17 +114,16 @@ async def test_patience_ends(installed: Installed, worker_pool: Pool, vault: Vau
 
 
 class Lossy:
-    """Transactions that lose the database in the moment when a renewed pair is to be stored."""
+    """Transactions that lose the database once, at the transaction with this number: when a pair is to be stored."""
 
-    def __init__(self, inner: Transactions) -> None:
+    def __init__(self, inner: Transactions, *, at: int) -> None:
         self._inner = inner
-        self.losses = 0
-        self.transactions = 0
+        self._at = at
+        self._seen = 0
 
     def __call__(self, shop_id: int) -> AbstractAsyncContextManager[Connection]:
-        self.transactions += 1
-        if self.losses and self.transactions == 3:  # the look, the lease, and then the pair
-            self.losses -= 1
+        self._seen += 1
+        if self._seen == self._at:
             raise ConnectionResetError("killed by a test")
         return self._inner(shop_id)
 
@@ -132,10 +131,9 @@ class Lossy:
 async def test_a_pair_that_was_lost_on_its_way_into_the_database_is_asked_for_again(
     installed: Installed, worker_pool: Pool, vault: Vault
 ) -> None:
-    transactions = Lossy(of_worker(worker_pool))
+    transactions = Lossy(of_worker(worker_pool), at=3)  # the look, the lease, and then the pair
     tokens = AccessTokens(transactions=transactions, vault=vault, endpoint=TokenEndpoint())
     await installed.let_pass(HOUR + 1)
-    transactions.losses = 1
     with pytest.raises(ConnectionResetError):
         await tokens.get(installed.shop_id)
     assert (await installed.refreshes())["granted"] == 1, "Shopify has answered"
@@ -284,14 +282,56 @@ async def test_a_wrong_secret_costs_no_shop_its_tokens(
     assert await owner.fetchval("SELECT failures FROM access_tokens") == 0
 
 
+async def put_permanent(installed: Installed, vault: Vault, token: str) -> None:
+    grant = Grant(kind=TokenKind.PERMANENT, access_token=token, scopes=SCOPES)
+    await put_grant(installed.owner, vault, installed.shop_id, grant)
+
+
 async def test_a_token_without_expiry_is_used_as_it_is_and_is_broken_once_refused(
     installed: Installed, tokens: AccessTokens, vault: Vault
 ) -> None:
-    permanent = Grant(kind=TokenKind.PERMANENT, access_token="shpat_custom", scopes=SCOPES)
-    await put_grant(installed.owner, vault, installed.shop_id, permanent)
+    await put_permanent(installed, vault, "shpat_custom")
     assert (await tokens.get(installed.shop_id)).token == "shpat_custom"
-    with pytest.raises(ReinstallNeededError, match="revoked"):
+    with pytest.raises(ReinstallNeededError, match="invalid_subject_token"):
         await tokens.renew(installed.shop_id, "shpat_custom")
+
+
+async def test_a_token_without_expiry_is_migrated_to_one_that_expires(
+    installed: Installed, tokens: AccessTokens, vault: Vault
+) -> None:
+    permanent = await installed.shopify.permanent_token(installed.tenant)
+    await put_permanent(installed, vault, permanent)
+    migrated = await tokens.migrate(installed.shop_id)
+    assert migrated.token != permanent
+    assert await installed.works(migrated)
+    assert not await installed.shopify.accepts(installed.tenant, permanent)
+    assert (await installed.row())["kind"] == "expiring"
+    assert await tokens.migrate(installed.shop_id) == migrated, "there is nothing left to migrate"
+
+
+async def test_a_migration_whose_answer_was_lost_is_asked_for_again(
+    installed: Installed, worker_pool: Pool, vault: Vault
+) -> None:
+    permanent = await installed.shopify.permanent_token(installed.tenant)
+    await put_permanent(installed, vault, permanent)
+    transactions = Lossy(of_worker(worker_pool), at=2)
+    tokens = AccessTokens(transactions=transactions, vault=vault, endpoint=TokenEndpoint())
+    with pytest.raises(ConnectionResetError):
+        await tokens.migrate(installed.shop_id)
+    assert not await installed.shopify.accepts(installed.tenant, permanent)
+    await installed.let_leases_run_out()
+    assert await installed.works(await tokens.renew(installed.shop_id, permanent))
+    await tokens.close()
+
+
+async def test_a_token_that_shopify_will_not_migrate_stays(
+    installed: Installed, tokens: AccessTokens, vault: Vault
+) -> None:
+    await put_permanent(installed, vault, "shpat_of_a_custom_app")
+    assert (await tokens.migrate(installed.shop_id)).token == "shpat_of_a_custom_app"
+    row = await installed.row()
+    assert (row["kind"], row["broken_at"]) == ("permanent", None)
+    assert "invalid_subject_token" in str(row["last_error"])
 
 
 async def test_a_token_of_the_apps_own_credentials_is_claimed_again(

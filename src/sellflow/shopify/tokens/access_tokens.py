@@ -50,10 +50,14 @@ class _Want:
 
     seconds_left: float
     refused: str | None = field(default=None, repr=False)
+    #: One that expires is wanted, although one that does not would do.
+    expiring: bool = False
 
     def is_met(self, stored: Stored, token: str) -> bool:
         """Say whether a token is what was asked for."""
-        return token != self.refused and (stored.seconds_left is None or stored.seconds_left > self.seconds_left)
+        if stored.seconds_left is None:
+            return token != self.refused and not self.expiring
+        return token != self.refused and stored.seconds_left > self.seconds_left
 
     def will_do(self, stored: Stored, token: str) -> bool:
         """Say whether a token can be used while a better one is not to be had."""
@@ -67,8 +71,11 @@ class _Attempt:
     lease: TokenLease
     client: Client
     stored: Stored
+    token: str = field(repr=False)
     refresh: str | None = field(repr=False)
     previous: str | None = field(repr=False)
+    #: False where the token there is goes on working without it.
+    is_needed: bool
 
 
 class AccessTokens:
@@ -115,6 +122,13 @@ class AccessTokens:
         """Renew a token that ends within `early` seconds; raises as `get` does."""
         await self._renewed(shop_id, _Want(early))
 
+    async def migrate(self, shop_id: int) -> Access:
+        """Exchange a token without expiry for a pair, for good; where Shopify refuses, the token there is stays.
+
+        An answer that is lost is asked for again: Shopify gives the same pair for seven days. Raises as `get` does.
+        """
+        return await self._renewed(shop_id, _Want(rules.LEAST, expiring=True))
+
     async def _renewed(self, shop_id: int, want: _Want) -> Access:
         """Return a token that is wanted: by renewing it, or by waiting until somebody else has."""
         deadline = time.monotonic() + self._patience
@@ -141,7 +155,7 @@ class AccessTokens:
             is_held_off = stored.retry_in > 0
             lease = None if is_held_off else await leases.take(connection, stored.app_id, stored.domain)
             if lease:
-                return await self._attempt(connection, lease, stored)
+                return await self._attempt(connection, lease, stored, token, is_needed=not want.will_do(stored, token))
             if want.will_do(stored, token):
                 return _access(stored, token)
             if is_held_off:
@@ -159,14 +173,16 @@ class AccessTokens:
             )
         return stored, await open_token(self._vault, connection, stored.sealed_token, shop_id, TOKEN)
 
-    async def _attempt(self, connection: Connection, lease: TokenLease, stored: Stored) -> _Attempt:
-        client = await store.find_client(connection, stored.shop_id)
+    async def _attempt(
+        self, connection: Connection, lease: TokenLease, stored: Stored, token: str, *, is_needed: bool
+    ) -> _Attempt:
+        client = await store.find_client(connection, self._vault, stored.shop_id)
         assert client is not None, "its token was just read"
         opened = {
             purpose: await open_token(self._vault, connection, sealed, stored.shop_id, purpose) if sealed else None
             for purpose, sealed in ((REFRESH, stored.sealed_refresh), (PREVIOUS, stored.sealed_previous))
         }
-        return _Attempt(lease, client, stored, opened[REFRESH], opened[PREVIOUS])
+        return _Attempt(lease, client, stored, token, opened[REFRESH], opened[PREVIOUS], is_needed)
 
     async def _finish(self, attempt: _Attempt) -> None:
         """Make one attempt to its end, also when whoever waits for it is cancelled: its lease keeps others out."""
@@ -187,7 +203,8 @@ class AccessTokens:
         except CredentialsRefusedError as error:
             await self._note_failure(attempt, error)
         except GrantRefusedError as error:
-            await self._note_broken(attempt, error)
+            is_lost = attempt.is_needed or attempt.stored.kind is not TokenKind.PERMANENT
+            await (self._note_broken(attempt, error) if is_lost else self._note_failure(attempt, error))
         except TokenDelayedError as error:
             await self._note_failure(attempt, error)
         else:
@@ -198,7 +215,8 @@ class AccessTokens:
         if attempt.stored.kind is TokenKind.CLIENT_CREDENTIALS:
             return await self._endpoint.claim(attempt.client), None
         if attempt.refresh is None:
-            raise GrantRefusedError("Shopify refuses a token that has no expiry: it was revoked", error="revoked")
+            # Refused, it was revoked, or it was exchanged already and the answer was lost: this tells which.
+            return await self._endpoint.migrate(attempt.client, attempt.token), None
         try:
             return await self._endpoint.refresh(attempt.client, attempt.refresh), attempt.refresh
         except CredentialsRefusedError:

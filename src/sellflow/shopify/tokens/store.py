@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 import asyncpg
 
 from sellflow.postgres.database import Connection
+from sellflow.secrets import Vault
+from sellflow.secrets.purposes import app_secret
 from sellflow.shopify.domains import base_url_of
 from sellflow.shopify.tokens.models import Client, Stored, TokenKind
 
@@ -48,19 +51,20 @@ def _stored(shop_id: int, row: asyncpg.Record) -> Stored:
     )
 
 
-async def find_client(connection: Connection, shop_id: int) -> Client | None:
-    """Return the app of a shop as the shop's token endpoint knows it."""
+async def find_client(connection: Connection, vault: Vault, shop_id: int) -> Client | None:
+    """Return the app of a shop as the shop's token endpoint knows it, with its secret opened."""
     row = await connection.fetchrow(
         """
-        SELECT a.app_id, s.domain, a.shopify_url, a.client_id, a.client_secret
+        SELECT a.app_id, a.handle, s.domain, a.shopify_url, a.client_id, a.client_secret
         FROM shops s, app_of_shop(s.shop_id) a WHERE s.shop_id = $1
         """,
         shop_id,
     )
     if row is None:
         return None
+    secret = await vault.open(connection, row["client_secret"], shop_id=None, purpose=app_secret(row["handle"]))
     base_url = base_url_of(row["domain"], row["shopify_url"])
-    return Client(row["app_id"], row["domain"], base_url, row["client_id"], row["client_secret"])
+    return Client(row["app_id"], row["domain"], base_url, row["client_id"], secret)
 
 
 async def domain_of(connection: Connection, shop_id: int) -> str | None:
@@ -170,6 +174,24 @@ async def note_broken(connection: Connection, shop_id: int, *, error: str) -> No
 async def erase_tokens(connection: Connection, shop_ids: Iterable[int]) -> None:
     """Forget the tokens of shops that removed the app: Shopify has ended them already."""
     await connection.execute("DELETE FROM access_tokens WHERE shop_id = ANY ($1::bigint[])", list(shop_ids))
+
+
+async def set_scopes(connection: Connection, told: Sequence[tuple[int, datetime, Sequence[str]]]) -> None:
+    """Store what Shopify says of shops' scopes (id, time of the change, scopes); of each shop the newest counts."""
+    await connection.execute(
+        """
+        UPDATE access_tokens t SET scopes = n.scopes, scopes_told_at = n.at
+        FROM (
+            SELECT DISTINCT ON (shop_id) shop_id, at, string_to_array(listed, ',') AS scopes
+            FROM unnest($1::bigint[], $2::timestamptz[], $3::text[]) AS u (shop_id, at, listed)
+            ORDER BY shop_id, at DESC
+        ) n
+        WHERE t.shop_id = n.shop_id AND n.at > COALESCE(t.scopes_told_at, '-infinity')
+        """,
+        [shop_id for shop_id, _, _ in told],
+        [at for _, at, _ in told],
+        [",".join(scopes) for _, _, scopes in told],
+    )
 
 
 async def tokens_to_renew(connection: Connection, *, early: float, limit: int) -> list[int]:

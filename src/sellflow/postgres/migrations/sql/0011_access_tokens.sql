@@ -7,7 +7,7 @@ COMMENT ON COLUMN apps.scopes IS 'The access scopes that it asks merchants for. 
 
 -- The app of a shop that the caller works for, with its credentials: a worker may know that one alone.
 CREATE FUNCTION app_of_shop(of_shop bigint)
-RETURNS TABLE (app_id integer, handle text, client_id text, client_secret text, shopify_url text, scopes text[])
+RETURNS TABLE (app_id integer, handle text, client_id text, client_secret bytea, shopify_url text, scopes text[])
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
     SELECT a.app_id, a.handle, a.client_id, a.client_secret, a.shopify_url, a.scopes
@@ -100,10 +100,14 @@ GRANT EXECUTE ON FUNCTION take_token_lease, hold_token_lease, release_token_leas
 -- Installation ----------------------------------------------------------------------------------------------
 -- What is known of an app in a shop, for whoever knows both: web, before it has a shop to act for. No secrets.
 CREATE FUNCTION find_installation(of_app integer, of_domain text)
-RETURNS TABLE (shop_id bigint, is_uninstalled boolean, kind text, scopes text[], is_broken boolean)
+RETURNS TABLE (
+    shop_id bigint, currency text, is_uninstalled boolean, kind text, scopes text[], is_broken boolean,
+    granted_ago double precision
+)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
 AS $$
-    SELECT s.shop_id, s.uninstalled_at IS NOT NULL, t.kind, t.scopes, t.broken_at IS NOT NULL
+    SELECT s.shop_id, s.currency, s.uninstalled_at IS NOT NULL, t.kind, t.scopes, t.broken_at IS NOT NULL,
+           EXTRACT(epoch FROM clock_timestamp() - t.granted_at)::double precision
     FROM shops s LEFT JOIN access_tokens t USING (shop_id)
     WHERE s.app_id = of_app AND s.domain = of_domain
 $$;
