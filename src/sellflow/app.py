@@ -12,6 +12,7 @@ from starlette.routing import Mount
 
 from sellflow import __version__
 from sellflow.demo_shop import DEMO_APP, DEMO_DOMAIN
+from sellflow.edge import shopify_authorization
 from sellflow.edge.customer_tokens import TokenVerifier
 from sellflow.edge.problems import ProblemDetails, answer_with_problems
 from sellflow.loyalty import mobile_api
@@ -20,7 +21,9 @@ from sellflow.postgres.revisions import check_schema
 from sellflow.queue.figures import QueueFigures, read_figures
 from sellflow.queue.registry import Registry
 from sellflow.secrets import build_vault
+from sellflow.shopify.tokens.endpoint import TokenEndpoint
 from sellflow.shops.directory import AppDirectory
+from sellflow.shops.install import Installer
 from sellflow.status import page
 from sellflow.status.endpoints import health_routes
 from sellflow.status.health import Health
@@ -85,14 +88,18 @@ class WebApplication:
         group_commit.start()
         directory = AppDirectory(web_pool, self.vault)
         self._ingest = WebhookIngest(directory=directory, group_commit=group_commit, settings=settings)
+        installer = Installer(pool=web_pool, vault=self.vault, endpoint=TokenEndpoint(), settings=settings)
         api.state.web_pool = web_pool
         api.state.vault = self.vault
+        api.state.apps = directory
+        api.state.installer = installer
         api.state.token_verifier = TokenVerifier(web_pool, ttl=settings.customer_token_ttl)
         api.state.snapshots = Snapshots(web_pool, app=DEMO_APP, domain=DEMO_DOMAIN)
         try:
             yield
         finally:
             await group_commit.stop()
+            await installer.close()
             await asyncio.gather(close_pool(web_pool), close_pool(ingest_pool))
 
 
@@ -108,6 +115,7 @@ def _api(lifespan: Any) -> FastAPI:  # noqa: ANN401 - FastAPI's own type is priv
     )
     answer_with_problems(api)
     api.include_router(mobile_api.router)
+    api.include_router(shopify_authorization.router)
     api.include_router(page.router)
     api.router.routes.append(Mount("/status", page.static_files))
     _describe_problems(api)

@@ -41,6 +41,7 @@ from sellflow.secrets.unsealed import empty_file
 from sellflow.settings import Settings
 from sellflow.shops import handlers as shops
 from sellflow.shops.store import seal_app_secrets
+from sellflow.shops.token_jobs import announce_installations, renew_tokens
 from sellflow.status.health import Health
 
 log = structlog.get_logger(__name__)
@@ -296,6 +297,8 @@ def periodic_jobs(settings: Settings) -> list[Job]:
         prune_receipts(settings.receipt_retention_days),
         vacuum_queues(),
         watch_transactions(settings),
+        renew_tokens(settings),
+        announce_installations(registry),
     ]
 
 

@@ -65,6 +65,8 @@ class Settings(BaseSettings):
     shopify_background_patience: float = Field(ge=0)
     shopify_foreground_reserve: float = Field(ge=0, le=0.5)
     admin_call_retention_days: int = Field(ge=2)
+    shopify_scopes: str = Field(pattern=r"^[a-z_]+(,[a-z_]+)*$")
+    public_url: str = Field(pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*[^\s/?#])?)?$")
 
     webhook_max_body_bytes: int = Field(ge=1)
     webhook_waiting_deliveries: int = Field(ge=1)
