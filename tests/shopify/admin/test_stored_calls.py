@@ -220,7 +220,9 @@ async def test_a_refusal_is_remembered_and_another_try_has_another_key(
 
 
 @pytest.mark.parametrize(
-    "step", [answers(None, error("THROTTLED"), cost=0), says(429, "", retry_after="0"), says(401)], ids=str
+    "step",
+    [answers(None, error("THROTTLED"), cost=0), says(429, "", retry_after="0"), says(401)],
+    ids=("throttled", "429", "401"),
 )
 async def test_what_is_turned_away_at_the_door_has_not_used_its_key(
     calls: StoredCalls, adjusting: Shopify, tenant: Tenant, owner: SessionConnection, step: Step
