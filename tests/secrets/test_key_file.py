@@ -48,11 +48,14 @@ def test_a_key_that_is_not_yet_in_use_is_taken_before_one_is_made(file: Path) ->
 def test_a_dropped_key_is_gone_and_the_others_stay(file: Path) -> None:
     first = make(file)
     second = make(file, known=[first.master_key_id])
+    left_over = file.with_name("master.key.0123abcd")  # by a process that was killed while it wrote
+    left_over.write_text(file.read_text())
     for _ in range(2):
         asyncio.run(LocalKeys(file).drop(first))
     with pytest.raises(MasterKeyMissingError, match=f"{first.master_key_id}, which .* does not have"):
         loaded(file, first.master_key_id)
     assert len(loaded(file, second.master_key_id)) == 32
+    assert not left_over.exists()
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666, 0o601])

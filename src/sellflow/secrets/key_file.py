@@ -62,7 +62,9 @@ class LocalKeys:
         return keys[row.master_key_id]
 
     async def drop(self, row: MasterKeyRow) -> None:
-        """Take a key out of the file."""
+        """Take a key out of the file, and out of what a killed process left beside it."""
+        for left_over in self._file.parent.glob(f"{self._file.name}.{'[0-9a-f]' * 8}"):
+            left_over.unlink(missing_ok=True)
         with suppress(FileNotFoundError):
             keys = self._read()
             if keys.pop(row.master_key_id, None) is not None:
