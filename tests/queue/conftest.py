@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from sellflow.errors import InvalidPayloadError, PermanentError, PostponedError
+from sellflow.errors import InvalidPayloadError, PermanentError, PostponedError, SkippedError
 from sellflow.postgres.database import Connection, Database, Pool, SessionConnection
 from sellflow.queue.claims import Claim, claim
 from sellflow.queue.consumer import Consumer
@@ -106,6 +106,8 @@ class Laboratory:
                 raise RuntimeError("nobody answered")
             if word == "hopeless":
                 raise HopelessError("go away")
+            if word == "pointless":
+                raise SkippedError("the shop has removed the app")
             if word == "postpone":
                 raise PostponedError("not now", seconds=60)
             if word == "slow":

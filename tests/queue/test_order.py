@@ -244,6 +244,19 @@ async def test_a_postponed_message_comes_back_later_and_did_not_fail(lab: Labora
     assert await lab.owner.fetchval("SELECT count(*) FROM failed_attempts") == 0
 
 
+async def test_what_is_pointless_by_now_is_done_and_no_failure(lab: Laboratory) -> None:
+    await lab.put("pointless", "after", key="k", topic="lab.ask")
+    for _ in range(2):
+        await lab.work(queue="outside")
+        await lab.let_retries_come_due()
+    assert await lab.effects() == ["answer to after"]
+    assert await lab.outcomes("outside") == {"pointless": "done", "after": "done"}
+    told = await lab.owner.fetchval("SELECT detail FROM outcomes WHERE detail LIKE 'skipped%'")
+    assert told == "skipped: the shop has removed the app"
+    assert (await lab.waiting("outside"), await lab.parked()) == (0, 0)
+    assert await lab.owner.fetchval("SELECT count(*) FROM failed_attempts") == 0
+
+
 async def test_what_a_handler_wrote_of_a_failure_it_tells_of_stays(lab: Laboratory) -> None:
     await lab.put("note and fail", "fine", topic="lab.ask")
     for _ in range(3):

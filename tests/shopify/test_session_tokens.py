@@ -51,7 +51,7 @@ def claims(**changes: object) -> Claims:
     return {name: value for name, value in (honest | changes).items() if value is not None}
 
 
-def signed(secret: str = SECRET, **changes: object) -> str:
+def signed(secret: str = SECRET, /, **changes: object) -> str:
     """A token with any claims: the library's own `encode` would refuse some of the rubbish."""
     return jwt.PyJWS().encode(json.dumps(claims(**changes)).encode(), secret, "HS256")
 

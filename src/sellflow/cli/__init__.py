@@ -18,6 +18,7 @@ from sellflow.cli import (
     queues,
     roles,
     secrets,
+    shopify,
     simulate,
     topics,
     up,
@@ -35,6 +36,7 @@ roles.register(app)
 database.register(app)
 accounts.register(app)
 endpoints.register(app)
+shopify.register(app)
 secrets.register(app)
 simulate.register(app)
 demo.register(app)

@@ -63,6 +63,29 @@ def add_app(
         console.print("It was known already and kept its secret; change that with: sellflow apps rotate " + handle)
 
 
+@apps.command("configure")
+def configure_app(
+    handle: Handle,
+    scopes: Annotated[
+        str, typer.Option(help="Its access scopes, separated by commas; `default` for the settings'.")
+    ] = "",
+    shopify_url: Annotated[str, typer.Option(help="Where its shops are, with {shop}; `default` for Shopify.")] = "",
+) -> None:
+    """Say what an app asks merchants for, and where its Shopify is."""
+    from sellflow.postgres.database import SessionConnection  # noqa: PLC0415
+    from sellflow.shops import store  # noqa: PLC0415
+
+    async def work(connection: SessionConnection) -> None:
+        if scopes:
+            wanted = None if scopes == "default" else [each.strip() for each in scopes.split(",") if each.strip()]
+            await store.set_scopes(connection, handle, wanted)
+        if shopify_url:
+            await store.set_shopify_url(connection, handle, None if shopify_url == "default" else shopify_url)
+
+    as_owner(start(), work)
+    console.print(f"{handle} is configured. Tell Shopify of scopes, too: sellflow shopify app-config --app {handle}")
+
+
 @apps.command("list")
 def list_apps() -> None:
     """Show the apps; secrets are never shown."""

@@ -143,6 +143,39 @@ async def _no_app(connection: SessionConnection, handle: str) -> NotFoundError:
     return NotFoundError(f"there is no app {handle!r} (known: {known or 'none yet'}); add it with `sellflow apps add`")
 
 
+async def set_shopify_url(connection: SessionConnection, handle: str, shopify_url: str | None) -> None:
+    """Say where an app's Shopify is, with {shop} for the domain; None is Shopify itself.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is no such address.
+    NotFoundError
+        If there is no such app.
+    """
+    try:
+        status = await connection.execute("UPDATE apps SET shopify_url = $2 WHERE handle = $1", handle, shopify_url)
+    except asyncpg.CheckViolationError as error:
+        raise ConfigurationError(
+            f"{shopify_url!r} was refused: it looks like http://127.0.0.1:8081/shops/{{shop}}, without a last slash"
+        ) from error
+    if status == "UPDATE 0":
+        raise await _no_app(connection, handle)
+
+
+async def set_scopes(connection: SessionConnection, handle: str, scopes: Sequence[str] | None) -> None:
+    """Say which access scopes an app asks merchants for; None are those of the settings.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such app.
+    """
+    status = await connection.execute("UPDATE apps SET scopes = $2 WHERE handle = $1", handle, scopes)
+    if status == "UPDATE 0":
+        raise await _no_app(connection, handle)
+
+
 async def list_shops(connection: SessionConnection) -> list[Shop]:
     """Return every shop; the owner's view."""
     return [Shop(**row) for row in await connection.fetch(f"SELECT {_SHOP} FROM shops ORDER BY domain")]

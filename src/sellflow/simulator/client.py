@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from sellflow.errors import NotFoundError, SellflowError
 from sellflow.simulator.errors import RefusedError, SimulatorUnavailableError
+from sellflow.simulator.oauth.schemas import AppInput, InstallInput
 from sellflow.simulator.schemas import (
     FinalOrder,
     RunPlan,
@@ -38,6 +39,13 @@ async def register_shop(base_url: str, domain: str, shop: ShopInput) -> None:
     """
     async with connected(base_url) as client:
         await call(client, "PUT", f"/shops/{domain}", shop)
+
+
+async def install_app(base_url: str, domain: str, client_id: str, app: AppInput) -> None:
+    """Register an app, or change it, and install it in a shop; raises as `play_run` does."""
+    async with connected(base_url) as client:
+        await call(client, "PUT", f"/apps/{client_id}", app)
+        await call(client, "POST", f"/shops/{domain}/install", InstallInput(client_id=client_id))
 
 
 async def customers(base_url: str, domain: str) -> list[int]:
