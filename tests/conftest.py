@@ -151,6 +151,13 @@ async def ingest_pool(database: Database) -> AsyncIterator[Pool]:
 
 
 @pytest.fixture
+async def admin_pool(database: Database) -> AsyncIterator[Pool]:
+    pool = await database.pool(Login.ADMIN, purpose="test admin", size=4)
+    yield pool
+    await close_pool(pool)
+
+
+@pytest.fixture
 def registry(settings: Settings) -> Registry:
     return build_registry(settings)
 

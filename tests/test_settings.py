@@ -22,6 +22,7 @@ PRODUCTION = {
     "database_web_password": "one",
     "database_worker_password": "two",
     "database_ingest_password": "three",
+    "database_admin_password": "four",
 }
 
 
@@ -179,6 +180,7 @@ def test_production_names_everything_that_is_unsafe_at_once() -> None:
         "SELLFLOW_DATABASE_WEB_PASSWORD",
         "SELLFLOW_DATABASE_WORKER_PASSWORD",
         "SELLFLOW_DATABASE_INGEST_PASSWORD",
+        "SELLFLOW_DATABASE_ADMIN_PASSWORD",
     ]
 
 

@@ -11,9 +11,13 @@ from fastapi import FastAPI
 from starlette.routing import Mount
 
 from sellflow import __version__
+from sellflow.admin.routes import admin_routes
 from sellflow.demo_shop import DEMO_APP, DEMO_DOMAIN
-from sellflow.edge import shopify_authorization
+from sellflow.edge import sessions_api, shopify_authorization
+from sellflow.edge.customer_accounts import CustomerAccounts
 from sellflow.edge.customer_tokens import TokenVerifier
+from sellflow.edge.hardening import Hardened
+from sellflow.edge.limits import Limits, settings_rates
 from sellflow.edge.problems import ProblemDetails, answer_with_problems
 from sellflow.loyalty import mobile_api
 from sellflow.postgres.database import Database, Login, Pool, close_pool
@@ -21,9 +25,11 @@ from sellflow.postgres.revisions import check_schema
 from sellflow.queue.figures import QueueFigures, read_figures
 from sellflow.queue.registry import Registry
 from sellflow.secrets import build_vault
+from sellflow.shopify.session_tokens import SessionToken
 from sellflow.shopify.tokens.endpoint import TokenEndpoint
 from sellflow.shops.directory import AppDirectory
 from sellflow.shops.install import Installer
+from sellflow.shops.models import App
 from sellflow.status import page
 from sellflow.status.endpoints import health_routes
 from sellflow.status.health import Health
@@ -45,6 +51,12 @@ class WebApplication:
         self.api.state.settings = database.settings
         self.api.state.stopping = asyncio.Event()
         self.api.state.viewers = 0
+        self.api.state.registry = registry
+        self.api.state.limits = Limits(settings_rates(database.settings))
+        self.api.state.customer_accounts = CustomerAccounts(timeout=database.settings.customer_account_timeout)
+        self.api.state.install_failures = {}
+        self.api.state.install_shop = self._install_shop
+        self._hardened = Hardened(self.api, largest_body=database.settings.request_max_body_bytes)
         self.health = Health(self._check, stop=self.api.state.stopping)
         # Starlette's own routes: they stay out of the OpenAPI document.
         self.api.router.routes[:0] = health_routes(self.health)
@@ -54,7 +66,11 @@ class WebApplication:
         if scope["type"] == "http" and scope["path"].startswith(PATH) and self._ingest is not None:
             await self._ingest(scope, receive, send)
         else:
-            await self.api(scope, receive, send)
+            await self._hardened(scope, receive, send)
+
+    async def _install_shop(self, app: App, said: SessionToken) -> int:
+        installer: Installer = self.api.state.installer
+        return await installer.install_from_session_token(app, said.shop_domain, said.token)
 
     async def figures(self) -> list[QueueFigures]:
         """Return what the queues hold."""
@@ -77,6 +93,9 @@ class WebApplication:
             size=settings.ingest_pool_size,
             command_timeout=settings.webhook_deadline,
         )
+        admin_pool = await self._database.pool(
+            Login.ADMIN, purpose="web admin", size=settings.admin_pool_size, command_timeout=settings.statement_timeout
+        )
         group_commit = GroupCommit(
             DeliveryStore(ingest_pool, self._registry).store,
             committers=settings.ingest_pool_size,
@@ -89,6 +108,7 @@ class WebApplication:
         directory = AppDirectory(web_pool, self.vault)
         self._ingest = WebhookIngest(directory=directory, group_commit=group_commit, settings=settings)
         installer = Installer(pool=web_pool, vault=self.vault, endpoint=TokenEndpoint(), settings=settings)
+        api.state.admin_pool = admin_pool
         api.state.web_pool = web_pool
         api.state.vault = self.vault
         api.state.apps = directory
@@ -100,14 +120,15 @@ class WebApplication:
         finally:
             await group_commit.stop()
             await installer.close()
-            await asyncio.gather(close_pool(web_pool), close_pool(ingest_pool))
+            await asyncio.gather(close_pool(web_pool), close_pool(ingest_pool), close_pool(admin_pool))
 
 
 def _api(lifespan: Any) -> FastAPI:  # noqa: ANN401 - FastAPI's own type is private
     api = FastAPI(
-        title="Sellflow mobile API",
+        title="Sellflow API",
         version=__version__,
-        description="What a store's own app shows its customers.",
+        description="What a store's own app shows its customers (mobile), what its merchant does in Shopify's admin "
+        "(admin), and what other programs do (services).",
         lifespan=lifespan,
         docs_url=None,  # its page is fetched from elsewhere; nothing here needs the internet
         redoc_url=None,
@@ -116,6 +137,9 @@ def _api(lifespan: Any) -> FastAPI:  # noqa: ANN401 - FastAPI's own type is priv
     answer_with_problems(api)
     api.include_router(mobile_api.router)
     api.include_router(shopify_authorization.router)
+    api.include_router(sessions_api.router)
+    for router in admin_routes():
+        api.include_router(router)
     api.include_router(page.router)
     api.router.routes.append(Mount("/status", page.static_files))
     _describe_problems(api)
@@ -133,7 +157,9 @@ def _describe_problems(api: FastAPI) -> None:
         for path in document["paths"].values():
             for operation in path.values():
                 # FastAPI promises 422 wherever there is input; here that is a 400 problem.
-                operation["responses"].pop("422", None)
+                promised = operation["responses"].get("422", {}).get("content", {})
+                if "application/json" in promised:
+                    del operation["responses"]["422"]
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)
         return document

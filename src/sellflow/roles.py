@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 import structlog
 import uvicorn
 
+from sellflow.edge.pruning import prune_edge
 from sellflow.errors import ConfigurationError, PortTakenError
 from sellflow.loyalty import handlers as loyalty
 from sellflow.postgres.database import Database, Login, SessionConnection, close_connection, close_pool
@@ -295,6 +296,7 @@ def periodic_jobs(settings: Settings) -> list[Job]:
         drop_expired_days(settings.event_retention_days),
         prune_log(settings.event_retention_days),
         prune_receipts(settings.receipt_retention_days),
+        prune_edge(),
         vacuum_queues(),
         watch_transactions(settings),
         renew_tokens(settings),

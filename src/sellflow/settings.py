@@ -48,8 +48,10 @@ class Settings(BaseSettings):
     database_web_password: SecretStr
     database_worker_password: SecretStr
     database_ingest_password: SecretStr
+    database_admin_password: SecretStr
     web_pool_size: int = Field(ge=1, le=100)
     ingest_pool_size: int = Field(ge=1, le=16)
+    admin_pool_size: int = Field(ge=1, le=100)
     statement_timeout: float = Field(gt=0)
     migration_lock_timeout: float = Field(gt=0)
     migration_statement_timeout: float = Field(gt=0)
@@ -97,7 +99,15 @@ class Settings(BaseSettings):
     outgoing_timeout: float = Field(gt=0, le=15)
     outgoing_private_networks: str
 
+    request_max_body_bytes: int = Field(ge=1024)
+    mobile_requests_per_second: float = Field(ge=0)
+    merchant_requests_per_second: float = Field(ge=0)
+    service_requests_per_second: float = Field(ge=0)
     customer_token_ttl: int = Field(ge=60)
+    refresh_token_ttl: int = Field(ge=3600)
+    refresh_token_leeway: int = Field(ge=0, le=300)
+    customer_account_timeout: float = Field(gt=0, le=15)
+    app_bridge_url: str
     demo_app_secret: SecretStr
 
     @classmethod
@@ -153,7 +163,12 @@ class Settings(BaseSettings):
         if self.database_session_url:
             unsafe += [
                 f"SELLFLOW_{name.upper()} is empty: set a password for that login"
-                for name in ("database_web_password", "database_worker_password", "database_ingest_password")
+                for name in (
+                    "database_web_password",
+                    "database_worker_password",
+                    "database_ingest_password",
+                    "database_admin_password",
+                )
                 if not getattr(self, name).get_secret_value()
             ]
         if unsafe:

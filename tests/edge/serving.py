@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -20,9 +20,16 @@ def with_settings(database: Database, **changes: object) -> Database:
 
 
 @asynccontextmanager
-async def serving(database: Database) -> AsyncIterator[httpx.AsyncClient]:
-    """Serve the web role and yield a client of it; none of its answers may set a cookie."""
+async def serving(
+    database: Database, change: Callable[[WebApplication], None] = lambda _: None
+) -> AsyncIterator[httpx.AsyncClient]:
+    """Serve the web role and yield a client of it; none of its answers may set a cookie.
+
+    `change` is made to the application before it serves.
+    """
     app = WebApplication(database, build_registry(database.settings))
+    app.api.state.install_shop = None  # it would ask Shopify itself
+    change(app)
     # The socket listens already: what comes before the server is up waits in its backlog.
     listener = bind("127.0.0.1", 0, setting="SELLFLOW_WEB_PORT")
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"

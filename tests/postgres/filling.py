@@ -7,10 +7,14 @@ from ipaddress import ip_network
 
 import orjson
 
+from sellflow.edge.callers import Caller
+from sellflow.edge.idempotency import Once
+from sellflow.edge.refresh_tokens import begin_session
+from sellflow.edge.service_keys import add_key
 from sellflow.loyalty.ledger_store import post_movements
 from sellflow.loyalty.models import Movement, MovementKind
-from sellflow.postgres.database import Database, Login
-from sellflow.postgres.transactions import batch_transaction
+from sellflow.postgres.database import Connection, Database, Login
+from sellflow.postgres.transactions import admin_transaction, batch_transaction, shop_transaction
 from sellflow.queue.outgoing.addresses import Allowance
 from sellflow.queue.outgoing.endpoints import add_endpoint
 from sellflow.roles import build_registry
@@ -19,6 +23,7 @@ from sellflow.shopify.admin.stored_store import NewCall, add_call
 from sellflow.shopify.admin.throttle_store import take_points
 from sellflow.shopify.tokens import TokenKind
 from sellflow.shopify.tokens.store import put_grant
+from sellflow.shops.settings import change_settings
 from sellflow.webhooks.store import Delivery, DeliveryStore
 from tests.conftest import Tenant
 from tests.postgres.databases import connected
@@ -61,6 +66,8 @@ async def fill(database: Database, *tenants: Tenant) -> None:
     await _consume(database)
     for tenant in tenants:
         await _overdraw(database, tenant)
+        await _log_in(database, tenant)
+        await _administrate(database, tenant)
 
 
 async def _deliver(database: Database, *tenants: Tenant) -> None:
@@ -132,6 +139,29 @@ async def _consume(database: Database) -> None:
     registry = build_registry(database.settings)
     async with await database.pool(Login.WORKER, purpose="test filling", size=2) as pool:
         await drain(database, pool, registry, "loyalty", "outgoing", "outgoing_deliveries")
+
+
+async def _log_in(database: Database, tenant: Tenant) -> None:
+    """Begin a customer's session."""
+    async with (
+        await database.pool(Login.WEB, purpose="test filling", size=1) as pool,
+        shop_transaction(pool, tenant.shop_id) as connection,
+    ):
+        await begin_session(connection, tenant.shop_id, 7, ttl=3600)
+
+
+async def _administrate(database: Database, tenant: Tenant) -> None:
+    """Change a setting, once, under an idempotency key, and make a service key."""
+    once = Once("POST /test", bytes(32), "a-key", build_vault(database.settings))
+
+    async def work(connection: Connection) -> None:
+        changes = {"storefront_domain": "shop.example"}
+        await change_settings(connection, tenant.shop_id, changes, by="merchant:1", version=0)
+
+    async with await database.pool(Login.ADMIN, purpose="test filling", size=1) as pool:
+        await once.run(Caller(tenant.shop_id, "merchant:1"), admin_transaction(pool, tenant.shop_id), work)
+    async with connected(database, Login.OWNER) as owner:
+        await add_key(owner, name="test", scopes=["queues:read"], shop_id=tenant.shop_id)
 
 
 async def _overdraw(database: Database, tenant: Tenant) -> None:

@@ -13,13 +13,19 @@ import pytest
 
 from sellflow.postgres.database import Connection, Database, Login, Pool, SessionConnection
 from sellflow.postgres.embedded import DATABASE, SUPERUSER
-from sellflow.postgres.transactions import batch_transaction, of_web, of_worker, shop_transaction
+from sellflow.postgres.transactions import (
+    admin_transaction,
+    batch_transaction,
+    of_web,
+    of_worker,
+    shop_transaction,
+)
 from sellflow.settings import load_settings
 from tests.conftest import Tenant, make_tenant
 from tests.postgres.databases import connected
 from tests.postgres.filling import fill
 
-LOGINS = [Login.WEB, Login.WORKER, Login.INGEST]
+LOGINS = [Login.WEB, Login.WORKER, Login.INGEST, Login.ADMIN]
 
 #: Tables without row-level security, and why: they belong to the installation, or hold no data of a shop.
 EXEMPT = {
@@ -37,15 +43,30 @@ EXEMPT = {
     "token_leases": "no login reads or writes it: functions do",
     "authorizations": "no login reads or writes it: functions do",
 }
-#: What web may do beside reading: a shop's own row, as row-level security says.
-WRITTEN_BY_WEB = {
-    ("data_keys", "INSERT"),
-    ("access_tokens", "INSERT"),
-    ("access_tokens", "UPDATE"),
-    ("admin_buckets", "INSERT"),
-    ("admin_buckets", "UPDATE"),
-    ("admin_calls", "INSERT"),
-    ("admin_calls", "UPDATE"),
+#: What a login may write that is meant to look at most: rights to its own work, beside which it has none.
+WRITES = {
+    Login.WEB: {
+        "customer_sessions": {"INSERT", "UPDATE"},
+        "refresh_tokens": {"INSERT", "UPDATE"},
+        "idempotency_keys": {"INSERT", "UPDATE"},
+        "data_keys": {"INSERT"},
+        "access_tokens": {"INSERT", "UPDATE"},
+        "admin_buckets": {"INSERT", "UPDATE"},
+        "admin_calls": {"INSERT", "UPDATE"},
+    },
+    Login.ADMIN: {
+        "data_keys": {"INSERT"},
+        "endpoints": {"INSERT", "UPDATE"},
+        "endpoint_secrets": {"INSERT", "UPDATE", "DELETE"},
+        "endpoint_deliveries": {"UPDATE"},
+        "dead_letters": {"UPDATE"},
+        "outcomes": {"DELETE"},
+        "parked_messages": {"DELETE"},
+        "events": {"INSERT"},
+        "idempotency_keys": {"INSERT", "UPDATE"},
+        "shop_settings": {"INSERT", "UPDATE"},
+        "shop_settings_changes": {"INSERT"},
+    },
 }
 LEDGER = ["transfers", "entries", "allocations"]
 
@@ -242,15 +263,16 @@ async def test_a_shop_that_was_set_is_forgotten_with_its_transaction(
 
 
 async def test_a_batch_that_was_set_is_forgotten_with_its_transaction(
-    database: Database, tables: list[str], tenant: Tenant
+    owner: SessionConnection, database: Database, tables: list[str], tenant: Tenant
 ) -> None:
+    readable = [table for table in tables if await may(owner, Login.WORKER, "SELECT", table)]
     async with await database.pool(Login.WORKER, purpose="test", size=1) as worker:
         async with worker.acquire() as connection, batch_transaction(connection, [tenant.shop_id]):
             pid = connection.get_server_pid()
             assert await shops_seen(connection, "orders") == {tenant.shop_id}
         async with worker.acquire() as connection:
             assert connection.get_server_pid() == pid
-            for table in tables:
+            for table in readable:
                 assert await shops_seen(connection, table) == set(), table
 
 
@@ -268,20 +290,43 @@ async def test_no_login_reaches_a_partition_past_its_parent(
                 await connection.execute(f"INSERT INTO {partition} DEFAULT VALUES")
 
 
-async def test_web_writes_into_no_table_but_those_named(
+@pytest.mark.parametrize("login", list(WRITES))
+async def test_web_and_admin_write_what_is_listed_and_nothing_else(owner: SessionConnection, login: Login) -> None:
+    queues = await owner.fetch("SELECT queue_name FROM pgmq.meta")
+    allowed = dict(WRITES[login])
+    if login is Login.ADMIN:
+        allowed |= {f"pgmq.q_{row['queue_name']}": {"INSERT"} for row in queues}
+    rows = await owner.fetch(
+        """
+        SELECT c.oid::regclass::text AS name, w.right_to
+        FROM pg_class c CROSS JOIN unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) AS w (right_to)
+        WHERE c.relnamespace IN ('public'::regnamespace, 'pgmq'::regnamespace) AND c.relkind IN ('r', 'p')
+          AND (has_table_privilege($1, c.oid, w.right_to) OR (
+              w.right_to IN ('INSERT', 'UPDATE') AND has_any_column_privilege($1, c.oid, w.right_to)
+          ))
+        """,
+        login.value,
+    )
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row["name"], set()).add(row["right_to"])
+    assert found == allowed
+
+
+async def test_web_is_refused_every_write_that_is_not_its_own(
     owner: SessionConnection, web_pool: Pool, tables: list[str], tenant: Tenant
 ) -> None:
     everything = await all_tables(owner)
     assert set(tables) < set(everything)
     for table, column in everything.items():
+        if table in WRITES[Login.WEB]:
+            continue
         for statement in (
             f"INSERT INTO {table} DEFAULT VALUES",
             f"UPDATE {table} SET {column} = {column}",
             f"DELETE FROM {table}",
             f"TRUNCATE {table}",
         ):
-            if (table, statement.split()[0]) in WRITTEN_BY_WEB:
-                continue
             with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
                 async with shop_transaction(web_pool, tenant.shop_id) as connection:
                     await connection.execute(statement)
@@ -313,6 +358,68 @@ async def test_a_login_learns_of_the_app_of_its_own_shop_alone(
             await connection.execute(f"SET LOCAL sellflow.shop_id = '{tenant.shop_id}'")
             await connection.execute(f"SET LOCAL sellflow.shop_ids = '{{{tenant.shop_id}}}'")
             assert await connection.fetchval("SELECT handle FROM app_of_shop($1)", other_tenant.shop_id) is None
+
+
+async def test_admin_sees_the_rows_of_its_shop_alone_and_the_installation_every_shop_s(
+    owner: SessionConnection, admin_pool: Pool, tables: list[str], tenant: Tenant, other_tenant: Tenant
+) -> None:
+    both = {tenant.shop_id, other_tenant.shop_id}
+    readable = [
+        table
+        for table in tables
+        if await owner.fetchval("SELECT has_column_privilege('sellflow_admin', $1, 'shop_id', 'SELECT')", table)
+    ]
+    assert {"shops", "events", "dead_letters", "endpoints", "endpoint_secrets", "shop_settings"} <= set(readable)
+    for table in readable:
+        async with admin_transaction(admin_pool, tenant.shop_id) as connection:
+            assert await shops_seen(connection, table) == {tenant.shop_id}, table
+        if table != "idempotency_keys":  # each caller's own alone
+            async with admin_transaction(admin_pool, None) as connection:
+                assert await shops_seen(connection, table) == both, table
+        assert await shops_seen(admin_pool, table) == set(), "nothing was named"
+
+
+async def test_admin_reads_no_secret_and_nothing_that_is_not_its_work(admin_pool: Pool, tenant: Tenant) -> None:
+    for statement in (
+        "SELECT secret FROM endpoint_secrets",
+        "SELECT detail FROM outcomes",
+        "SELECT FROM apps",
+        "SELECT FROM signing_keys",
+        "SELECT FROM service_keys",
+        "SELECT FROM orders",
+        "SELECT FROM customer_sessions",
+        "SELECT message FROM pgmq.q_loyalty",
+        "SELECT pgmq.bind_topic('#', 'outgoing')",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            async with admin_transaction(admin_pool, None) as connection:
+                await connection.execute(statement)
+
+
+async def test_admin_writes_into_no_other_shop(admin_pool: Pool, tenant: Tenant, other_tenant: Tenant) -> None:
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+        async with admin_transaction(admin_pool, tenant.shop_id) as connection:
+            await connection.execute(
+                "INSERT INTO endpoints (shop_id, kind, address, topics) VALUES ($1, 'webhook', 'https://x', '{#}')",
+                other_tenant.shop_id,
+            )
+    async with admin_transaction(admin_pool, tenant.shop_id) as connection:
+        for statement in (
+            "UPDATE endpoints SET state = 'removed'",
+            "UPDATE dead_letters SET state = 'discarded'",
+            "UPDATE shop_settings SET changed_by = 'x'",
+        ):
+            own = await connection.fetchval(f"SELECT count(*) FROM {statement.split()[1]}")
+            assert await connection.execute(f"{statement} WHERE shop_id = {other_tenant.shop_id}") == "UPDATE 0"
+            assert own > 0
+
+
+async def test_a_topic_that_endpoints_may_not_hear_is_not_bound(owner: SessionConnection, admin_pool: Pool) -> None:
+    asked = ["#", "outgoing.delivery", "loyalty.*", "loyalty.points.earned"]
+    async with admin_transaction(admin_pool, None) as connection:
+        assert await connection.fetchval("SELECT bind_endpoint_topics($1)", asked) == 1
+    bound = await owner.fetch("SELECT pattern FROM pgmq.topic_bindings WHERE queue_name = 'outgoing'")
+    assert {"#", "outgoing.delivery", "loyalty.*"}.isdisjoint(row["pattern"] for row in bound)
 
 
 async def test_web_cannot_queue_or_take_a_message(web_pool: Pool) -> None:

@@ -15,9 +15,11 @@ from sellflow.cli import (
     endpoints,
     explain,
     jobs,
+    keys,
     queues,
     roles,
     secrets,
+    settings,
     shopify,
     simulate,
     topics,
@@ -35,6 +37,7 @@ up.register(app)
 roles.register(app)
 database.register(app)
 accounts.register(app)
+settings.register(accounts.shops)
 endpoints.register(app)
 shopify.register(app)
 secrets.register(app)
@@ -45,6 +48,7 @@ queues.register(app)
 deadletters.register(app)
 topics.register(app)
 jobs.register(app)
+keys.register(app)
 
 
 def main() -> None:

@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from sellflow.edge.limits import Kind, Limits
 from sellflow.edge.problems import Problem
-from sellflow.postgres.database import Pool, SessionConnection
+from sellflow.postgres.database import Connection, Pool, SessionConnection
 from sellflow.secrets import Vault
 from sellflow.secrets.unsealed import seal_all
 
@@ -29,7 +30,7 @@ LEEWAY = 5  # seconds that two clocks may differ
 LARGEST_ID = 2**63 - 1
 UNKNOWN_KEY_PAUSE = 1.0  # seconds between two looks for a key that was not there
 
-bearer = HTTPBearer(auto_error=False, description="A customer's token")
+bearer = HTTPBearer(auto_error=False, scheme_name="customer", description="A customer's token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def _purpose(kid: str) -> str:
     return f"signing-key/{kid}"
 
 
-async def issue_token(connection: SessionConnection, vault: Vault, session: CustomerSession, *, ttl: int) -> str:
+async def issue_token(connection: Connection, vault: Vault, session: CustomerSession, *, ttl: int) -> str:
     """Return a token for a customer that is valid for `ttl` seconds."""
     row = await connection.fetchrow(
         "SELECT kid, private_key FROM signing_keys WHERE retired_at IS NULL ORDER BY created_at DESC LIMIT 1"
@@ -168,7 +169,10 @@ async def customer_session(
     if credentials is None:
         raise unauthorized("auth.missing_token", "Send the customer's token as `Authorization: Bearer …`.")
     verifier: TokenVerifier = request.app.state.token_verifier
-    return await verifier.verify(credentials.credentials)
+    session = await verifier.verify(credentials.credentials)
+    limits: Limits = request.app.state.limits
+    await limits.take(Kind.MOBILE, session.shop_id)
+    return session
 
 
 CurrentCustomer = Annotated[CustomerSession, Depends(customer_session)]

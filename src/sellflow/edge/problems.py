@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from sellflow.errors import DatabaseUnavailableError
+from sellflow.errors import DatabaseUnavailableError, NotFoundError
 from sellflow.postgres.database import UNAVAILABLE
 
 MEDIA_TYPE = "application/problem+json"
@@ -76,9 +76,15 @@ def answer_with_problems(app: FastAPI) -> None:
 
     async def http_error(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("-", "_")
+        phrase = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("-", "_")
+        code = getattr(error, "code", f"http.{phrase}")
         headers = list((error.headers or {}).items())
-        return Problem(error.status_code, f"http.{code}", f"{error.detail}.", headers=headers).response()
+        return Problem(error.status_code, code, f"{error.detail}.", headers=headers).response()
+
+    async def not_found(_: Request, error: Exception) -> Response:
+        # What follows the semicolon is for whoever sits at a terminal.
+        found = str(error).partition(";")[0]
+        return Problem(404, NotFoundError.code, f"{found[:1].upper()}{found[1:]}.").response()
 
     async def unavailable(_: Request, error: Exception) -> Response:
         detail = "The database is away; try again in a moment."
@@ -92,5 +98,6 @@ def answer_with_problems(app: FastAPI) -> None:
     app.add_exception_handler(Problem, problem)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(NotFoundError, not_found)
     for kind in (DatabaseUnavailableError, *UNAVAILABLE):
         app.add_exception_handler(kind, unavailable)

@@ -17,7 +17,7 @@ from sellflow.postgres.transactions import shop_transaction
 
 LARGEST_PAGE = 100
 
-router = APIRouter(prefix="/v1/loyalty", tags=["loyalty"])
+router = APIRouter(prefix="/v1/loyalty", tags=["mobile"])
 
 
 class LoyaltyAnswer(BaseModel):

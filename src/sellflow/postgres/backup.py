@@ -106,7 +106,7 @@ def _without_owner(contents: str) -> list[str]:
 
 def _make_logins(connection: psycopg.Connection) -> None:
     """Make the logins that the backup grants rights to: roles belong to the server, not to the database."""
-    for login in (Login.WEB, Login.WORKER, Login.INGEST):
+    for login in (Login.WEB, Login.WORKER, Login.INGEST, Login.ADMIN):
         known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [login.value]).fetchone()
         if not known:
             role = psycopg.sql.Identifier(login.value)

@@ -1,4 +1,4 @@
-"""Connections to the one database: two addresses, four logins."""
+"""Connections to the one database: two addresses, five logins."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ class Login(StrEnum):
     WEB = "sellflow_web"
     WORKER = "sellflow_worker"
     INGEST = "sellflow_ingest"
+    ADMIN = "sellflow_admin"
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Database:
             Login.WEB: self.settings.database_web_password,
             Login.WORKER: self.settings.database_worker_password,
             Login.INGEST: self.settings.database_ingest_password,
+            Login.ADMIN: self.settings.database_admin_password,
         }[login]
         return secret.get_secret_value() or None
 

@@ -110,7 +110,7 @@ def _set_passwords(open_connection: Connection, database: Database) -> None:
     """
     driver = open_connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
-    for login in (Login.WEB, Login.WORKER, Login.INGEST):
+    for login in (Login.WEB, Login.WORKER, Login.INGEST, Login.ADMIN):
         password = database.password(login)
         if not password:
             continue

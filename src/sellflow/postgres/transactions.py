@@ -32,6 +32,19 @@ async def shop_transaction(pool: Pool, shop_id: int) -> AsyncIterator[Connection
 
 
 @asynccontextmanager
+async def admin_transaction(pool: Pool, shop_id: int | None) -> AsyncIterator[Connection]:
+    """Run one transaction of the `admin` login that sees `shop_id` and no other shop.
+
+    None is for services of the whole installation: it sees every shop, and what belongs to none.
+    """
+    name, value = ("sellflow.installation", "on") if shop_id is None else ("sellflow.shop_id", str(int(shop_id)))
+    # The driver's own transaction: what runs inside opens savepoints through it.
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT set_config($1, $2, true)", name, value)
+        yield connection
+
+
+@asynccontextmanager
 async def batch_transaction(connection: Connection, shop_ids: Iterable[int]) -> AsyncIterator[Connection]:
     """Run one transaction of the `worker` login that sees the shops of its batch and no other.
 

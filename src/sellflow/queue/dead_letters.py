@@ -33,6 +33,7 @@ class LetterFilter:
 
     ids: tuple[int, ...] | None = None
     queue: str | None = None
+    shop_id: int | None = None
     shop_domain: str | None = None
     topic: str | None = None
     handler: str | None = None
@@ -47,6 +48,7 @@ class LetterFilter:
         tests: list[tuple[str, object]] = [
             ("d.dead_letter_id = ANY ({}::bigint[])", self.ids),
             ("d.queue = {}", self.queue),
+            ("d.shop_id = {}", self.shop_id),
             ("d.shop_id IN (SELECT shop_id FROM shops WHERE domain = lower({}))", self.shop_domain),
             ("d.topic ~ {}", None if self.topic is None else f"^(?:{expression(self.topic)})$"),
             ("d.handler = {}", self.handler),

@@ -27,6 +27,7 @@ async def prepare_queues(connection: SessionConnection, registry: Registry, *, d
             if not known:
                 await connection.execute("SELECT pgmq.create($1)", subscription.queue)
             await connection.execute("CALL prepare_queue($1)", subscription.queue)
+            await connection.execute("CALL open_queue_to_admin($1)", subscription.queue)
             await connection.execute(
                 "CALL vacuum_often(format('pgmq.%I', 'q_' || $1::text)::regclass)", subscription.queue
             )

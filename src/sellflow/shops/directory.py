@@ -1,4 +1,4 @@
-"""Which apps there are, kept in memory for the ingest endpoint."""
+"""Which apps there are, kept in memory for whatever verifies signatures: webhooks, session tokens."""
 
 from __future__ import annotations
 
@@ -49,6 +49,19 @@ class AppDirectory:
             await self._load()
         assert self._apps is not None
         return self._apps.get(handle)
+
+    async def find_client(self, client_id: str) -> App | None:
+        """Return the app with a client id, or None where there is none.
+
+        Raises
+        ------
+        DatabaseUnavailableError
+            If the apps could not be read even once.
+        """
+        if self._apps is None or self._age() > MAX_AGE:
+            await self._load()
+        assert self._apps is not None
+        return next((app for app in self._apps.values() if app.client_id == client_id), None)
 
     async def find_again(self, handle: str, before: App | None) -> App | None:
         """Look again, for an app that was unknown or whose secret may just have been rotated.

@@ -17,9 +17,9 @@ from sellflow.queue.outgoing.http_target import (
     NoAnswerError,
     Resolve,
     UnreachableError,
-    _tls,
     post,
     resolve,
+    trusted,
 )
 from sellflow.queue.outgoing.models import Answer
 from tests.queue.outgoing.receiver import Receiver, answer, endless, never, receiving, rubbish, stalling
@@ -175,9 +175,9 @@ def authority() -> trustme.CA:
 def _trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    _tls.cache_clear()
+    trusted.cache_clear()
     yield
-    _tls.cache_clear()
+    trusted.cache_clear()
 
 
 @pytest.fixture

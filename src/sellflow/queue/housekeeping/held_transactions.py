@@ -37,7 +37,7 @@ HARMFUL_DEAD_ROWS = 10_000
 
 #: Sessions that hold transactions for good reason, and end.
 EXEMPT = ("pg_dump", "pg_restore", "sellflow migrate", "sellflow scheduler")
-_OWN_LOGINS = (Login.WEB, Login.WORKER, Login.INGEST)
+_OWN_LOGINS = (Login.WEB, Login.WORKER, Login.INGEST, Login.ADMIN)
 
 
 @dataclass(frozen=True)

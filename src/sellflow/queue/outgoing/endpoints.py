@@ -1,4 +1,4 @@
-"""What an operator, and later a merchant, does with endpoints. Runs as the owner: no other login makes a secret."""
+"""What operators, merchants and services do with endpoints. Runs as the owner or as the `admin` login."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import asyncpg
 import orjson
 
 from sellflow.errors import ConfigurationError, NotFoundError
-from sellflow.postgres.database import SessionConnection
+from sellflow.postgres.database import Connection, SessionConnection
 from sellflow.queue.event_log import emit
 from sellflow.queue.outgoing import rules, store
 from sellflow.queue.outgoing.addresses import Allowance, check_url, region_of
-from sellflow.queue.outgoing.handlers import FAN_OUT_QUEUE, due
+from sellflow.queue.outgoing.handlers import due
 from sellflow.queue.outgoing.models import Endpoint, EndpointState
 from sellflow.queue.outgoing.signatures import new_secret
 from sellflow.queue.registry import Registry
@@ -27,7 +27,7 @@ _ENDPOINT = """
 
 
 async def add_endpoint(
-    connection: SessionConnection,
+    connection: Connection,
     registry: Registry,
     vault: Vault,
     *,
@@ -64,7 +64,7 @@ async def add_endpoint(
 
 
 async def _insert(
-    connection: SessionConnection, *, kind: str, address: str, topics: list[str], shop_id: int | None, description: str
+    connection: Connection, *, kind: str, address: str, topics: list[str], shop_id: int | None, description: str
 ) -> Endpoint:
     try:
         row = await connection.fetchrow(
@@ -84,7 +84,7 @@ async def _insert(
     return _endpoint(row)
 
 
-async def _add_secret(connection: SessionConnection, vault: Vault, endpoint: Endpoint) -> str:
+async def _add_secret(connection: Connection, vault: Vault, endpoint: Endpoint) -> str:
     secret = new_secret()
     purpose = store.secret_purpose(endpoint.endpoint_id)
     await connection.execute(
@@ -112,7 +112,7 @@ async def seal_endpoint_secrets(connection: SessionConnection, vault: Vault) -> 
     await seal_all(connection, "endpoint", seal)
 
 
-async def bind_endpoints(connection: SessionConnection, registry: Registry) -> None:
+async def bind_endpoints(connection: Connection, registry: Registry) -> None:
     """Have the topics that endpoints subscribed to queued for them; safe to run again, and part of `migrate`.
 
     Topics are bound, not patterns: `#` would bring an endpoint the events of its own deliveries. A topic that a newer
@@ -127,12 +127,10 @@ async def bind_endpoints(connection: SessionConnection, registry: Registry) -> N
         for topic in rules.subscribable(registry.topics)
         if any(matches(row["pattern"], topic) for row in patterns)
     ]
-    await connection.execute(
-        "SELECT count(pgmq.bind_topic(t.topic, $2)) FROM unnest($1::text[]) AS t (topic)", wanted, FAN_OUT_QUEUE
-    )
+    await connection.execute("SELECT bind_endpoint_topics($1)", wanted)
 
 
-async def list_endpoints(connection: SessionConnection, *, shop_id: int | None = None) -> list[Endpoint]:
+async def list_endpoints(connection: Connection, *, shop_id: int | None = None) -> list[Endpoint]:
     """Return the endpoints that were not removed: a shop's, or everybody's."""
     rows = await connection.fetch(
         f"""
@@ -145,7 +143,7 @@ async def list_endpoints(connection: SessionConnection, *, shop_id: int | None =
     return [_endpoint(row) for row in rows]
 
 
-async def find_endpoint(connection: SessionConnection, endpoint_id: int) -> Endpoint:
+async def find_endpoint(connection: Connection, endpoint_id: int) -> Endpoint:
     """Return an endpoint.
 
     Raises
@@ -161,7 +159,7 @@ async def find_endpoint(connection: SessionConnection, endpoint_id: int) -> Endp
     return _endpoint(row)
 
 
-async def rotate_secret(connection: SessionConnection, vault: Vault, endpoint_id: int, *, overlap: timedelta) -> str:
+async def rotate_secret(connection: Connection, vault: Vault, endpoint_id: int, *, overlap: timedelta) -> str:
     """Give an endpoint a new secret and return it; the one before it signs besides for as long as `overlap`.
 
     Raises
@@ -189,7 +187,7 @@ async def rotate_secret(connection: SessionConnection, vault: Vault, endpoint_id
         return await _add_secret(connection, vault, endpoint)
 
 
-async def pause_endpoint(connection: SessionConnection, endpoint_id: int, *, reason: str) -> None:
+async def pause_endpoint(connection: Connection, endpoint_id: int, *, reason: str) -> None:
     """Tell an endpoint nothing for a while; what it misses is kept until it is resumed."""
     await find_endpoint(connection, endpoint_id)
     await connection.execute(
@@ -202,7 +200,7 @@ async def pause_endpoint(connection: SessionConnection, endpoint_id: int, *, rea
     )
 
 
-async def resume_endpoint(connection: SessionConnection, registry: Registry, endpoint_id: int) -> int:
+async def resume_endpoint(connection: Connection, registry: Registry, endpoint_id: int) -> int:
     """Tell an endpoint of events again, first of those it missed; return how many these are."""
     async with connection.transaction():
         # FOR UPDATE waits for whoever is about to hold a delivery, and makes later ones see the endpoint active.
@@ -228,7 +226,7 @@ async def resume_endpoint(connection: SessionConnection, registry: Registry, end
     return len(held)
 
 
-async def remove_endpoint(connection: SessionConnection, endpoint_id: int) -> None:
+async def remove_endpoint(connection: Connection, endpoint_id: int) -> None:
     """Tell an endpoint nothing any more and forget its secrets. Its delivery log stays as long as the event log."""
     async with connection.transaction():
         await connection.execute("SELECT FROM endpoints WHERE endpoint_id = $1 FOR UPDATE", endpoint_id)
@@ -248,7 +246,7 @@ async def remove_endpoint(connection: SessionConnection, endpoint_id: int) -> No
         )
 
 
-async def send_test(connection: SessionConnection, registry: Registry, endpoint_id: int) -> tuple[int, str]:
+async def send_test(connection: Connection, registry: Registry, endpoint_id: int) -> tuple[int, str]:
     """Send an endpoint a test event, by the way that every event takes; return its shop and key, to find it by.
 
     It is sent although the endpoint is paused, tried once, and no sign of the endpoint's health.
@@ -274,7 +272,7 @@ async def send_test(connection: SessionConnection, registry: Registry, endpoint_
 
 
 async def replay_deliveries(
-    connection: SessionConnection,
+    connection: Connection,
     registry: Registry,
     endpoint_id: int,
     *,
@@ -313,7 +311,7 @@ async def replay_deliveries(
     return len(rows)
 
 
-async def _resolve_dead_letters(connection: SessionConnection, deliveries: list[asyncpg.Record]) -> None:
+async def _resolve_dead_letters(connection: Connection, deliveries: list[asyncpg.Record]) -> None:
     await connection.execute(
         """
         UPDATE dead_letters SET state = 'replayed', resolved_at = clock_timestamp()
@@ -323,7 +321,7 @@ async def _resolve_dead_letters(connection: SessionConnection, deliveries: list[
     )
 
 
-async def _queue(connection: SessionConnection, registry: Registry, deliveries: list[asyncpg.Record]) -> None:
+async def _queue(connection: Connection, registry: Registry, deliveries: list[asyncpg.Record]) -> None:
     await emit(connection, registry, [due(row["delivery_id"], row["shop_id"]) for row in deliveries])
 
 

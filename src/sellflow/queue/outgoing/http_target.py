@@ -89,10 +89,10 @@ async def post(
     import httpcore  # noqa: PLC0415 - of all processes, only a worker that delivers needs it
 
     target = httpcore.URL(url)
-    backend = _guarded(allowance, resolve, encrypted=target.scheme == b"https", seconds=timeout)
+    backend = guarded(allowance, resolve, encrypted=target.scheme == b"https", seconds=timeout)
     try:
         async with asyncio.timeout(timeout) as limit:
-            connection = httpcore.AsyncHTTPConnection(target.origin, _tls(), network_backend=backend)
+            connection = httpcore.AsyncHTTPConnection(target.origin, trusted(), network_backend=backend)
             async with (
                 connection,
                 connection.stream("POST", target, headers=list(headers.items()), content=body) as response,
@@ -122,7 +122,7 @@ async def _beginning(response: httpcore.Response) -> str:
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def trusted() -> ssl.SSLContext:
     """Return the context that checks certificates, against what the system trusts."""
     return ssl.create_default_context()
 
@@ -134,9 +134,7 @@ def _in_words(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _guarded(
-    allowance: Allowance, resolve: Resolve, *, encrypted: bool, seconds: float
-) -> httpcore.AsyncNetworkBackend:
+def guarded(allowance: Allowance, resolve: Resolve, *, encrypted: bool, seconds: float) -> httpcore.AsyncNetworkBackend:
     """Return a network that reaches allowed addresses alone, and gives each an equal share of `seconds`."""
     import httpcore  # noqa: PLC0415
 

@@ -1,0 +1,1 @@
+"""What merchants see in Shopify's admin and services ask for: dead letters, endpoints, queues, settings."""
