@@ -152,6 +152,7 @@ BAD = {
       c: variants { nodes { id } } d: variants { nodes { id } } e: variants { nodes { id } } } } }""",
     "too deep": """{ customers { nodes { id orders { nodes { id lineItems { nodes { id product { variants { nodes {
       id } } } } } } } } } }""",
+    "a connection within a list": "{ orders { nodes { id refunds { id refundLineItems { nodes { id } } } } } }",
     "a parent without its id": "{ orders { nodes { name lineItems { nodes { id } } } } }",
     "a mutation": 'mutation { tagsAdd(id: "gid://shopify/Order/1", tags: []) { userErrors { message } } }',
     "no GraphQL": "orders {",

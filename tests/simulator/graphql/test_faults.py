@@ -153,7 +153,7 @@ async def test_a_share_of_a_shops_webhooks_is_never_sent(admin: Admin, receiver:
 async def test_the_same_webhooks_are_lost_for_the_same_seed(
     api: httpx.AsyncClient, admin: Admin, register: RegisterShop
 ) -> None:
-    async def lost(domain: str) -> list[str]:
+    async def lost(domain: str) -> list[bool]:
         await register(domain, seed=7)
         await api.put(f"/shops/{domain}/webhook-faults", json={"lose": 0.5})
         for _ in range(8):

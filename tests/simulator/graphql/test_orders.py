@@ -320,6 +320,9 @@ async def test_a_customer_has_orders_and_what_was_spent(admin: Admin) -> None:
 
 async def test_nodes_are_found_by_their_ids_in_the_order_asked_for(admin: Admin) -> None:
     order = await admin.place()
+    refunded = (await admin.api.post(f"/orders/{order['id']}/refunds", json={"amount": "1"})).json()
+    refund = refunded["refunds"][0]["admin_graphql_api_id"]
+    found = await admin.data("query ($id: ID!) { refund(id: $id) { id order { id } } }", id=refund)
     ids = [order["admin_graphql_api_id"], "gid://shopify/Order/1", order["customer"]["admin_graphql_api_id"]]
     data = await admin.data(
         """query ($ids: [ID!]!) { nodes(ids: $ids) {
@@ -327,6 +330,7 @@ async def test_nodes_are_found_by_their_ids_in_the_order_asked_for(admin: Admin)
         ids=ids,
     )
 
+    assert found["refund"] == {"id": refund, "order": {"id": order["admin_graphql_api_id"]}}
     assert data["nodes"][0] == {"__typename": "Order", "id": ids[0], "name": order["name"]}
     assert data["nodes"][1] is None
     assert data["nodes"][2]["email"] == order["customer"]["email"]

@@ -11,10 +11,14 @@ from graphql import (
     FragmentDefinitionNode,
     FragmentSpreadNode,
     GraphQLError,
+    GraphQLSchema,
     InlineFragmentNode,
     OperationDefinitionNode,
     OperationType,
     SelectionSetNode,
+    get_named_type,
+    get_nullable_type,
+    is_list_type,
     parse,
 )
 
@@ -137,6 +141,31 @@ def _complaints(text: str) -> list[str]:
     if roots[0].name.value in ("node", "nodes"):
         return ["Bulk queries cannot contain a top level `node` or `nodes` field."]
     return _connection_complaints(roots[0], fragments)
+
+
+def within_lists(schema: GraphQLSchema, text: str) -> list[str]:
+    """Return the connections of a query that holds which are within plain lists, such as a refund's lines."""
+    document = parse(text)
+    fragments = {found.name.value: found for found in document.definitions if isinstance(found, FragmentDefinitionNode)}
+    operation = next(found for found in document.definitions if isinstance(found, OperationDefinitionNode))
+    found = _listed(schema.query_type, operation.selection_set, fragments, is_in_list=False)
+    return [node.name.value for node in found]
+
+
+def _listed(
+    kind: object, selected: SelectionSetNode | None, fragments: Fragments, *, is_in_list: bool
+) -> Iterator[FieldNode]:
+    known = getattr(kind, "fields", {})
+    is_page = getattr(kind, "name", "").endswith("Connection")
+    for node in fields_of(selected, fragments):
+        definition = known.get(node.name.value)
+        if definition is None:
+            continue
+        is_list = not is_page and is_list_type(get_nullable_type(definition.type))
+        inner = get_named_type(definition.type)
+        if is_in_list and inner.name.endswith("Connection"):
+            yield node
+        yield from _listed(inner, node.selection_set, fragments, is_in_list=is_in_list or is_list)
 
 
 def _connection_complaints(root: FieldNode, fragments: Fragments) -> list[str]:

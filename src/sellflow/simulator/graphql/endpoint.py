@@ -268,10 +268,13 @@ def _cost(exchange: _Exchange, requested: int, actual: int | None) -> dict[str, 
 
 
 def _bulk_complaints(engine: Engine, text: str) -> list[str]:
+    from sellflow.simulator.graphql.bulk import within_lists  # noqa: PLC0415 - it takes GraphQL with it
     from sellflow.simulator.graphql.execution import RefusedDocumentError  # noqa: PLC0415 - it takes GraphQL with it
 
     try:
         engine.prepare(text)
     except RefusedDocumentError as error:
         return [f"Invalid bulk query: {one.message}" for one in error.errors]
+    if within_lists(engine.schema, text):
+        return ["Queries that contain a connection field within a list field are not currently supported."]
     return []

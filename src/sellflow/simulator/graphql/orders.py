@@ -80,6 +80,13 @@ def find_order(call: Call, identifier: str) -> Order | None:
     return order if order.domain == call.world.domain else None
 
 
+def find_refund(call: Call, identifier: str) -> RefundOf | None:
+    """Return the refund that an identifier names."""
+    number = number_of(identifier, "Refund")
+    placed = call.world.shopify.orders(call.world.domain)
+    return next((RefundOf(order, one) for order in placed for one in order.refunds if one.id == number), None)
+
+
 def customer_of(order: Order, call: Call) -> Customer | None:
     """Return an order's customer as the customer is now."""
     if order.customer is None:

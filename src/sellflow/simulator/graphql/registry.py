@@ -37,6 +37,7 @@ QUERIES: Fields[object] = {
     "nodes": lambda _, call: [find(call, one) for one in call.arguments["ids"]],
     "orders": orders.all_orders,
     "order": orders.one_order,
+    "refund": lambda _, call: orders.find_refund(call, call.arguments["id"]),
     "customers": customers.all_customers,
     "customer": customers.one_customer,
     "products": catalogue.all_products,
@@ -130,6 +131,7 @@ _NAMES: Mapping[type, str] = {
 _FINDERS = {
     "Shop": shop_fields.find_shop,
     "Order": orders.find_order,
+    "Refund": orders.find_refund,
     "Customer": customers.find_customer,
     "Product": catalogue.find_product,
     "ProductVariant": catalogue.find_variant,
