@@ -24,7 +24,7 @@ FIRST_ORDER_NUMBER = 1001
 
 
 class Shopify:
-    """Shops and their orders, forgotten at the end of the process.
+    """Shops and their orders, forgotten at the end of the process. `version` grows with each change.
 
     Every method that changes an order returns its new state and the webhooks that tell of it; it raises
     NotFoundError for an unknown shop, customer or order and RefusedError for what Shopify would refuse.
@@ -33,6 +33,7 @@ class Shopify:
     def __init__(self, ids: Ids | None = None) -> None:
         self.ids = ids or Ids()
         self.shops: dict[str, Shop] = {}
+        self.version = 0
         self._customers: dict[str, dict[int, Customer]] = {}
         self._orders: dict[int, Order] = {}
         self._placed: dict[str, list[int]] = {}
@@ -79,6 +80,7 @@ class Shopify:
         """Remember a new or changed customer."""
         self.shop(domain)
         self._customers[domain][customer.id] = customer
+        self.version += 1
         return customer
 
     def order(self, order_id: int) -> Order:
@@ -189,4 +191,5 @@ class Shopify:
 
     def _keep(self, change: Change) -> Change:
         self._orders[change.order.id] = change.order
+        self.version += 1
         return change

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -225,6 +226,9 @@ async def test_a_cursor_outlives_the_change_of_the_order_it_came_from(admin: Adm
     assert titles(rest) == [orders[1]["name"], orders[2]["name"], orders[0]["name"]]
 
 
+TEXT_CURSOR = base64.urlsafe_b64encode(b'{"last_id": 1, "last_value": "a"}').decode()
+
+
 @pytest.mark.conformance
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -233,10 +237,13 @@ async def test_a_cursor_outlives_the_change_of_the_order_it_came_from(admin: Adm
         ({"first": 2, "last": 2}, "providing both first and last is not supported"),
         ({"first": 251}, "first must lie between 0 and 250, not be 251"),
         ({"first": 1, "after": "rubbish"}, "Invalid cursor for current pagination sort."),
+        ({"first": 1, "sort": "UPDATED_AT", "after": TEXT_CURSOR}, "Invalid cursor for current pagination sort."),
         ({"first": 1, "after": "bnVsbA=="}, "Invalid cursor for current pagination sort."),
     ],
 )
 async def test_a_page_that_cannot_be_is_refused(admin: Admin, arguments: Json, message: str) -> None:
+    await admin.place()
+
     assert (await admin.error(PAGE, **arguments))["message"] == message
 
 
@@ -246,6 +253,7 @@ async def test_a_search_finds_orders_updated_since(admin: Admin) -> None:
     new = await admin.place()
     shopify = admin.simulator.shopify
     shopify._orders[new["id"]] = replace(shopify.order(new["id"]), updated_at=since)
+    shopify.version += 1
     queries = {
         f"updated_at:>='{since.isoformat()}'": [new["name"]],
         f'updated_at:>"{since.isoformat()}"': [],

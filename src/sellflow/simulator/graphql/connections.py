@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import orjson
 
@@ -35,8 +36,19 @@ class Order(Generic[Item]):
     search: Search[Item]
 
 
-def page(items: Iterable[Item], call: Call, order: Order[Item]) -> Value:
+@dataclass(frozen=True, slots=True)
+class Sorted(Generic[Item]):
+    """Items and what they are sorted by, both ascending."""
+
+    items: list[Item]
+    keys: list[Key]
+
+
+def page(items: Iterable[Item], call: Call, order: Order[Item], *, name: str | None = None) -> Value:
     """Return the connection that a field's arguments ask for.
+
+    A list with a `name` is kept as it is sorted and searched until something of the shop changes: whoever reads a
+    hundred thousand orders page by page would wait for the sorting each time.
 
     Raises
     ------
@@ -45,55 +57,64 @@ def page(items: Iterable[Item], call: Call, order: Order[Item]) -> Value:
     """
     if call.argument("savedSearchId") is not None:
         raise NotSimulatedError("the argument savedSearchId")
-    query = call.argument("query")
-    found = matching(items, query, order.search) if query else list(items)
-    sort_key = call.argument("sortKey") or "ID"
+    query, sort_key = call.argument("query") or "", call.argument("sortKey") or "ID"
     if sort_key not in order.keys:
         raise NotSimulatedError(f"the sort key {sort_key}")
-    key_of = order.keys[sort_key]
-
-    def key(item: Item) -> Key:
-        return _sortable(key_of(item)), order.number(item)
-
-    found.sort(key=key, reverse=bool(call.argument("reverse")))
-    return _connection(found, call, key)
+    if name is None:
+        return _connection(_sorted(items, query, order, sort_key), call)
+    kept = call.world.admin.kept_lists
+    version, asked = call.world.shopify.version, (name, query, sort_key)
+    if kept.get(asked, (None,))[0] != version:
+        kept.clear()
+        kept[asked] = (version, _sorted(items, query, order, sort_key))
+    return _connection(kept[asked][1], call)
 
 
 def plain_page(items: Iterable[Item], call: Call, number: Callable[[Item], int]) -> Value:
     """Return a connection that keeps the order of `items`; `number` tells them apart."""
-    found = list(items)
     if call.argument("query"):
         raise NotSimulatedError("the argument query of this connection")
-    if call.argument("reverse"):
-        found.reverse()
-    places = {number(item): place for place, item in enumerate(found)}
-    return _connection(found, call, lambda item: (places[number(item)], number(item)))
+    found = list(items)
+    return _connection(Sorted(found, [(place, number(item)) for place, item in enumerate(found)]), call)
 
 
-def _connection(found: list[Item], call: Call, key: Callable[[Item], Key]) -> Value:
+def _sorted(items: Iterable[Item], query: str, order: Order[Item], sort_key: str) -> Sorted[Item]:
+    found = matching(items, query, order.search) if query else list(items)
+    key_of = order.keys[sort_key]
+    pairs = sorted(((_sortable(key_of(item)), order.number(item)), place) for place, item in enumerate(found))
+    return Sorted([found[place] for _, place in pairs], [key for key, _ in pairs])
+
+
+def _connection(found: Sorted[Item], call: Call) -> Value:
+    is_reversed = bool(call.argument("reverse"))
     if call.world.is_bulk:
-        return _bulk(found, call)
+        return _bulk(found.items[::-1] if is_reversed else found.items, call)
     first, last = _sizes(call)
-    descending = bool(call.argument("reverse")) and len(found) > 1 and key(found[0]) > key(found[-1])
     after, before = _cursor(call.argument("after")), _cursor(call.argument("before"))
-    if after is not None:
-        found = [item for item in found if (key(item) < after if descending else key(item) > after)]
-        has_before = True
+    behind, ahead = (before, after) if is_reversed else (after, before)
+    try:
+        begin = 0 if behind is None else bisect_right(found.keys, behind)
+        end = len(found.keys) if ahead is None else bisect_left(found.keys, ahead)
+    except TypeError as error:
+        raise bad_request("Invalid cursor for current pagination sort.", "INVALID_CURSOR") from error
+    size = last if first is None else first
+    assert size is not None
+    left_out = max(0, end - begin - size)
+    if (first is not None) is not is_reversed:
+        end -= left_out
     else:
-        has_before = False
-    has_after = before is not None
-    if before is not None:
-        found = [item for item in found if (key(item) > before if descending else key(item) < before)]
-    if first is not None:
-        shown, has_after = found[:first], has_after or len(found) > first
-    else:
-        assert last is not None
-        shown, has_before = found[-last:] if last else [], has_before or len(found) > last
-    return _value(shown, key, has_before=has_before, has_after=has_after)
+        begin += left_out
+    step = -1 if is_reversed else 1
+    return _value(
+        found.items[begin:end][::step],
+        found.keys[begin:end][::step],
+        has_before=after is not None or (last is not None and left_out > 0),
+        has_after=before is not None or (first is not None and left_out > 0),
+    )
 
 
-def _value(shown: list[Item], key: Callable[[Item], Key], *, has_before: bool, has_after: bool) -> Value:
-    cursors = [_written(key(item)) for item in shown]
+def _value(shown: list[Item], keys: list[Key], *, has_before: bool, has_after: bool) -> Value:
+    cursors = [_written(key) for key in keys]
     return {
         "nodes": shown,
         "edges": [{"node": item, "cursor": cursor} for item, cursor in zip(shown, cursors, strict=True)],
@@ -110,6 +131,8 @@ def _bulk(found: list[Item], call: Call) -> Value:
     """Return everything, of the connection at the root as much as one step of the operation reads."""
     window = call.world.window
     if call.is_root and window is not None:
+        # The list as it was at the first step: nothing is missed or told twice because it moved within.
+        window.items = found = found if window.items is None else cast("list[Item]", window.items)
         window.is_last = len(found) <= window.start + window.size
         found = found[window.start : window.start + window.size]
     return {"nodes": found, "edges": [{"node": item} for item in found]}

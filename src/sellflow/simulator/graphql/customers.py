@@ -39,7 +39,7 @@ CUSTOMERS: connections.Order[Customer] = connections.Order(
 
 def all_customers(_source: object, call: Call) -> Value:
     """Resolve `customers`."""
-    return page(call.world.shopify.customers(call.world.domain), call, CUSTOMERS)
+    return page(call.world.shopify.customers(call.world.domain), call, CUSTOMERS, name="customers")
 
 
 def one_customer(_source: object, call: Call) -> Customer | None:

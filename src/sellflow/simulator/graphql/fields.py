@@ -27,11 +27,12 @@ Value = dict[str, object]
 
 @dataclass(slots=True)
 class Window:
-    """The part of a root connection that one step of a bulk operation reads."""
+    """The part of a root connection, kept in `items`, that one step of a bulk operation reads."""
 
     start: int
     size: int
     is_last: bool = True
+    items: list[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ def tags_of(tags: str) -> list[str]:
 
 def all_orders(_source: object, call: Call) -> Value:
     """Resolve `orders`."""
-    return page(call.world.shopify.orders(call.world.domain), call, ORDERS)
+    return page(call.world.shopify.orders(call.world.domain), call, ORDERS, name="orders")
 
 
 def one_order(_source: object, call: Call) -> Order | None:

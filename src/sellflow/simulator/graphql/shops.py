@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from sellflow.simulator.graphql.bucket import DRAINS_KEPT, Bucket
 from sellflow.simulator.graphql.calls import CallJournal
@@ -57,6 +58,7 @@ class AdminShop:
     lanes: dict[str, Lane] = field(default_factory=dict)
     calls: CallJournal = field(default_factory=CallJournal)
     faults: FaultPlan = field(default_factory=FaultPlan)
+    kept_lists: dict[object, tuple[int, Any]] = field(default_factory=dict)
     metafields: dict[tuple[str, str, str], Metafield] = field(default_factory=dict)
     discounts: dict[int, CodeDiscount] = field(default_factory=dict)
     gift_cards: dict[int, GiftCard] = field(default_factory=dict)
