@@ -86,13 +86,15 @@ def register(api: httpx.AsyncClient, receiver: Receiver) -> RegisterShop:
 @asynccontextmanager
 async def serving(app: Starlette) -> AsyncIterator[str]:
     """Run an application under uvicorn and give its address."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws="none"))
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    # The socket listens already: what comes before the server is up waits in its backlog.
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    await task
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws="none"))
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        # The socket listens already: what comes before the server is up waits in its backlog.
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await task
 
 
 @pytest.fixture

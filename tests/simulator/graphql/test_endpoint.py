@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -264,3 +266,11 @@ async def test_the_app_sees_its_scopes_and_what_it_is_told_of(admin: Admin) -> N
     ]
     (subscription,) = data["webhookSubscriptions"]["nodes"]
     assert (subscription["topic"], subscription["format"]) == ("ORDERS_PAID", "JSON")
+
+
+def test_a_simulator_that_nobody_queries_is_without_graphql() -> None:
+    """It is most of the memory that a simulator takes, and `sellflow up` starts one for everybody."""
+    look = "import sys; from sellflow.simulator.app import create_app; create_app(); print('graphql' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+
+    assert found.stdout == "False\n"

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from sellflow.settings import Settings
 from sellflow.simulator.backend import Shopify
 from sellflow.simulator.graphql.shops import AdminShop, open_admin
 from sellflow.simulator.models import API_VERSION
@@ -36,12 +35,10 @@ class AdminApi:
     post
         Sends webhooks.
     schema_dir
-        Where Shopify's schemas are; by default where the settings say.
+        Where Shopify's schemas are.
     """
 
-    def __init__(
-        self, shopify: Shopify, now: Callable[[], datetime], post: Post, schema_dir: Path | None = None
-    ) -> None:
+    def __init__(self, shopify: Shopify, now: Callable[[], datetime], post: Post, schema_dir: Path) -> None:
         self.shopify = shopify
         self.now = now
         self._post = post
@@ -93,7 +90,7 @@ class AdminApi:
         from sellflow.simulator.graphql.execution import Engine  # noqa: PLC0415
         from sellflow.simulator.graphql.schema import load_schema  # noqa: PLC0415
 
-        return Engine(load_schema(self._schema_dir or Settings().shopify_schema_dir, self.version))
+        return Engine(load_schema(self._schema_dir, self.version))
 
     def file(self, name: str) -> Path:
         """Return where a file may be written; it goes with the simulator."""
