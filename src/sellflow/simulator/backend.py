@@ -36,6 +36,7 @@ class Shopify:
         self.version = 0
         self._customers: dict[str, dict[int, Customer]] = {}
         self._orders: dict[int, Order] = {}
+        self._bought: dict[int, set[int]] = {}
         self._placed: dict[str, list[int]] = {}
         self._numbers: dict[str, int] = {}
 
@@ -92,11 +93,7 @@ class Shopify:
     def orders_of(self, domain: str, customer_id: int) -> list[Order]:
         """Return a customer's orders, the oldest first."""
         self.customer(domain, customer_id)
-        return [
-            order
-            for order in self._orders.values()
-            if order.domain == domain and order.customer is not None and order.customer.id == customer_id
-        ]
+        return [self._orders[order_id] for order_id in sorted(self._bought.get(customer_id, ()))]
 
     def orders(self, domain: str) -> list[Order]:
         """Return a shop's orders, the oldest first."""
@@ -190,6 +187,9 @@ class Shopify:
         return self._keep(notices.refunded(order))
 
     def _keep(self, change: Change) -> Change:
-        self._orders[change.order.id] = change.order
+        order = change.order
+        self._orders[order.id] = order
+        if order.customer is not None:
+            self._bought.setdefault(order.customer.id, set()).add(order.id)
         self.version += 1
         return change

@@ -154,6 +154,7 @@ BAD = {
       id } } } } } } } } } }""",
     "a connection within a list": "{ orders { nodes { id refunds { id refundLineItems { nodes { id } } } } } }",
     "a parent without its id": "{ orders { nodes { name lineItems { nodes { id } } } } }",
+    "a variable": "query ($q: String!) { orders(query: $q) { nodes { id } } }",
     "a mutation": 'mutation { tagsAdd(id: "gid://shopify/Order/1", tags: []) { userErrors { message } } }',
     "no GraphQL": "orders {",
     "no field of the schema": "{ orders { nodes { colour } } }",

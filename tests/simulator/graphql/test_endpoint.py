@@ -111,6 +111,20 @@ async def test_a_document_is_checked_against_the_real_schema(admin: Admin, query
     assert message in error["message"]
 
 
+@pytest.mark.parametrize("text", ["{ shop " * 20_000, "{" + "shop { id } " * 20_000 + "}"])
+async def test_a_document_without_end_is_refused(admin: Admin, text: str) -> None:
+    assert "Parsing aborted" in (await admin.error(text))["message"]
+
+
+@pytest.mark.parametrize("depth", [10, 90, 180])
+async def test_a_deep_document_is_answered_or_refused(admin: Admin, depth: int) -> None:
+    text = "{ customers(first: 1) { nodes { id" + " lastOrder { customer { id" * depth + " } }" * depth + " } } }"
+    answer = await admin.call(text)
+
+    assert answer.status_code == 200
+    assert answer.json().keys() & {"data", "errors"}
+
+
 async def test_an_operation_is_chosen_by_its_name(admin: Admin) -> None:
     text = "query A { shop { id } } query B { shop { name } }"
     chosen = await admin.call(text, operationName="B")

@@ -85,6 +85,14 @@ async def test_a_key_whose_attempt_failed_is_spent(stock: Stock) -> None:
     assert await stock.available() == before + 1
 
 
+async def test_a_request_that_is_wrong_in_itself_spends_no_key(stock: Stock) -> None:
+    wanted = stock.change(1)
+    del wanted["changes"][0]["changeFromQuantity"]
+    await stock.admin.error(ADJUST, input=wanted, key="one")
+
+    assert codes(await stock.adjust("one", 1)) == []
+
+
 @pytest.mark.conformance
 @pytest.mark.parametrize(("hours", "effects"), [(23, 1), (24, 2)])
 async def test_a_key_lives_for_a_day(stock: Stock, hours: int, effects: int) -> None:

@@ -304,3 +304,24 @@ async def test_credit_does_not_expire_before_it_begins(admin: Admin) -> None:
     payload = await book(admin, CREDIT, await a_customer(admin), "5", ends="2020-01-01T00:00:00Z")
 
     assert codes(payload) == ["EXPIRES_AT_IN_PAST"]
+
+
+@pytest.mark.parametrize("amount", ["rubbish", "NaN", "Infinity", ""])
+async def test_an_amount_that_is_no_number_is_an_error_of_the_request(admin: Admin, amount: str) -> None:
+    money = {"amount": amount, "currencyCode": "USD"}
+    error = await admin.error(CREDIT, id=await a_customer(admin), money=money)
+
+    assert error["message"] == f"'{amount}' is not a valid Decimal"
+
+
+@pytest.mark.parametrize("starts", ["rubbish", "2026-13-01T00:00:00Z"])
+async def test_a_time_that_is_none_is_an_error_of_the_request(admin: Admin, starts: str) -> None:
+    error = await admin.error(BASIC, discount=wanted(startsAt=starts))
+
+    assert error["message"] == f"'{starts}' is not a valid DateTime"
+
+
+async def test_a_time_without_a_zone_is_utc(admin: Admin) -> None:
+    payload = await create(admin, startsAt="2026-01-01T00:00:00", endsAt="2030-01-01T00:00:00")
+
+    assert payload["codeDiscountNode"]["codeDiscount"]["startsAt"] == "2026-01-01T00:00:00Z"

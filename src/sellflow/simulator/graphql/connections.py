@@ -19,6 +19,7 @@ Item = TypeVar("Item")
 
 # The largest page (shopify.dev, Pagination with GraphQL).
 PAGE_LIMIT = 250
+LISTS_KEPT = 8
 
 Key = tuple[Any, int]
 
@@ -64,8 +65,9 @@ def page(items: Iterable[Item], call: Call, order: Order[Item], *, name: str | N
         return _connection(_sorted(items, query, order, sort_key), call)
     kept = call.world.admin.kept_lists
     version, asked = call.world.shopify.version, (name, query, sort_key)
-    if kept.get(asked, (None,))[0] != version:
-        kept.clear()
+    if asked not in kept or kept[asked][0] != version:
+        if len(kept) >= LISTS_KEPT:
+            kept.clear()
         kept[asked] = (version, _sorted(items, query, order, sort_key))
     return _connection(kept[asked][1], call)
 

@@ -55,15 +55,13 @@ def find_customer(call: Call, identifier: str) -> Customer | None:
         return None
 
 
-def orders_of(customer: Customer, call: Call) -> list[Order]:
-    """Return a customer's orders, the oldest first."""
-    placed = call.world.shopify.orders(call.world.domain)
-    return [order for order in placed if order.customer and order.customer.id == customer.id]
+def _orders(customer: Customer, call: Call) -> list[Order]:
+    return call.world.shopify.orders_of(call.world.domain, customer.id)
 
 
 def _spent(customer: Customer, call: Call) -> Amount:
     """Resolve what a customer paid and did not get back."""
-    kept = sum((refundable(order).shop for order in orders_of(customer, call)), Decimal(0))
+    kept = sum((refundable(order).shop for order in _orders(customer, call)), Decimal(0))
     return Amount(kept, call.world.shop.currency)
 
 
@@ -108,11 +106,11 @@ CUSTOMER: Fields[Customer] = {
     "taxExemptions": lambda _customer, _: [],
     "multipassIdentifier": lambda _customer, _: None,
     "dataSaleOptOut": lambda _customer, _: False,
-    "canDelete": lambda customer, call: not orders_of(customer, call),
-    "numberOfOrders": lambda customer, call: f"{len(orders_of(customer, call))}",
+    "canDelete": lambda customer, call: not _orders(customer, call),
+    "numberOfOrders": lambda customer, call: f"{len(_orders(customer, call))}",
     "amountSpent": _spent,
-    "lastOrder": lambda customer, call: next(reversed(orders_of(customer, call)), None),
-    "orders": lambda customer, call: page(orders_of(customer, call), call, ORDERS),
+    "lastOrder": lambda customer, call: next(reversed(_orders(customer, call)), None),
+    "orders": lambda customer, call: page(_orders(customer, call), call, ORDERS),
     "defaultAddress": lambda customer, _: Postal(customer.address, customer.address_id),
     "addresses": lambda customer, _: [Postal(customer.address, customer.address_id)],
     "addressesV2": lambda customer, call: plain_page(

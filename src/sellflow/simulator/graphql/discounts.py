@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from sellflow.simulator.graphql import connections
@@ -15,8 +13,10 @@ from sellflow.simulator.graphql.fields import (
     Fields,
     NotSimulatedError,
     Value,
+    decimal_of,
     find,
     moment,
+    moment_of,
     moment_or_none,
     number_of,
     payload,
@@ -88,8 +88,8 @@ def creator(kind: str) -> Callable[[object, Call], Value]:
             wanted=dict(wanted),
             code=wanted["code"],
             code_id=call.world.shopify.ids(),
-            starts_at=datetime.fromisoformat(wanted["startsAt"]),
-            ends_at=datetime.fromisoformat(wanted["endsAt"]) if wanted.get("endsAt") else None,
+            starts_at=moment_of(wanted["startsAt"]),
+            ends_at=moment_of(wanted["endsAt"]) if wanted.get("endsAt") else None,
             created_at=now,
             updated_at=now,
         )
@@ -144,7 +144,7 @@ def _errors(call: Call, at: str, wanted: Mapping[str, Any]) -> list[Value]:
     if _with_code(call, wanted["code"]) is not None:
         message = "Code must be unique. Please try a different code."
         errors.append(user_error([at, "code"], message, "TAKEN", extraInfo=None))
-    if wanted.get("endsAt") and datetime.fromisoformat(wanted["endsAt"]) <= datetime.fromisoformat(wanted["startsAt"]):
+    if wanted.get("endsAt") and moment_of(wanted["endsAt"]) <= moment_of(wanted["startsAt"]):
         message = "Ends at needs to be after starts_at"
         errors.append(user_error([at, "endsAt"], message, "END_DATE_BEFORE_START_DATE", extraInfo=None))
     return errors + _context_errors(call, at, wanted) + _value_errors(at, wanted)
@@ -173,7 +173,7 @@ def _value_errors(at: str, wanted: Mapping[str, Any]) -> list[Value]:
     if given == ["percentage"] and not 0 < value["percentage"] <= 1:
         message = "Value must be between 0.0 and 1.0"
         return [user_error([*place, "percentage"], message, "VALUE_OUTSIDE_RANGE", extraInfo=None)]
-    if given == ["discountAmount"] and Decimal(f"{value['discountAmount']['amount']}") <= 0:
+    if given == ["discountAmount"] and decimal_of(value["discountAmount"]["amount"]) <= 0:
         message = "Value must be greater than 0"
         return [user_error([*place, "discountAmount", "amount"], message, "GREATER_THAN", extraInfo=None)]
     return []
@@ -184,7 +184,7 @@ def _customer_gets(found: CodeDiscount, call: Call) -> Value:
     value = wanted["value"]
     shown: Value = {"__typename": "DiscountPercentage", "percentage": value.get("percentage")}
     if value.get("discountAmount") is not None:
-        amount = Amount(Decimal(f"{value['discountAmount']['amount']}"), call.world.shop.currency)
+        amount = Amount(decimal_of(value["discountAmount"]["amount"]), call.world.shop.currency)
         each = bool(value["discountAmount"].get("appliesOnEachItem"))
         shown = {"__typename": "DiscountAmount", "amount": amount, "appliesOnEachItem": each}
     elif value.get("discountOnQuantity") is not None:
@@ -210,7 +210,7 @@ def _context(found: CodeDiscount, call: Call) -> Value:
 def _minimum(found: CodeDiscount, call: Call) -> Value | None:
     wanted = found.wanted.get("minimumRequirement") or {}
     if (wanted.get("subtotal") or {}).get("greaterThanOrEqualToSubtotal") is not None:
-        amount = Decimal(f"{wanted['subtotal']['greaterThanOrEqualToSubtotal']}")
+        amount = decimal_of(wanted["subtotal"]["greaterThanOrEqualToSubtotal"])
         minimum = Amount(amount, call.world.shop.currency)
         return {"__typename": "DiscountMinimumSubtotal", "greaterThanOrEqualToSubtotal": minimum}
     if (wanted.get("quantity") or {}).get("greaterThanOrEqualToQuantity") is not None:

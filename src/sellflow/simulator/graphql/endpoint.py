@@ -141,6 +141,9 @@ async def _through(
         if trouble is not None and trouble.kind == "error_during":
             return _broken(exchange, trouble)
         answer = _executed(exchange, engine, plan)
+        for attempt in claimed:
+            if not attempt.is_done:
+                exchange.lane.keys.forget(attempt)
     finally:
         for attempt in claimed:
             if not attempt.is_done:
@@ -272,7 +275,7 @@ def _bulk_complaints(engine: Engine, text: str) -> list[str]:
     from sellflow.simulator.graphql.execution import RefusedDocumentError  # noqa: PLC0415 - it takes GraphQL with it
 
     try:
-        engine.prepare(text)
+        engine.plan(engine.prepare(text), None, {})
     except RefusedDocumentError as error:
         return [f"Invalid bulk query: {one.message}" for one in error.errors]
     if within_lists(engine.schema, text):

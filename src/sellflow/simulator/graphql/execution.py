@@ -36,6 +36,8 @@ from sellflow.simulator.graphql.registry import build_types, type_name
 from sellflow.simulator.graphql.schema import AdminSchema
 
 DOCUMENTS_KEPT = 256
+# Checking a document takes time by the square of its fields. Shopify has a limit, too, and does not publish it.
+MOST_TOKENS = 10_000
 NEEDS_KEY = "The @idempotent directive is required for this mutation but was not provided."
 
 
@@ -110,7 +112,7 @@ class Engine:
             self._prepared.move_to_end(text)
             return known
         try:
-            document = parse(text)
+            document = parse(text, max_tokens=MOST_TOKENS)
         except GraphQLError as error:
             raise RefusedDocumentError([error]) from error
         if errors := validate(self.schema, document) or self._not_simulated(document):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 from typing import Any, TypeAlias, TypeVar
 
 from graphql import GraphQLError
@@ -110,6 +111,38 @@ def moment(at: datetime) -> str:
 def moment_or_none(at: datetime | None) -> str | None:
     """Write a `DateTime` that may be missing."""
     return moment(at) if at else None
+
+
+def moment_of(text: str) -> datetime:
+    """Return the time that a `DateTime` of an input names.
+
+    Raises
+    ------
+    GraphQLError
+        If it is none.
+    """
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise bad_request(f"'{text}' is not a valid DateTime", "INVALID_VARIABLE") from error
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def decimal_of(value: object) -> Decimal:
+    """Return the number that a `Decimal` of an input is, whether it came as text or as a number.
+
+    Raises
+    ------
+    GraphQLError
+        If it is none.
+    """
+    try:
+        found = Decimal(f"{value}")
+    except InvalidOperation:
+        found = Decimal("NaN")
+    if not found.is_finite():
+        raise bad_request(f"'{value}' is not a valid Decimal", "INVALID_VARIABLE")
+    return found
 
 
 def number_of(identifier: str, resource: str) -> int:

@@ -16,6 +16,7 @@ from sellflow.simulator.graphql.fields import (
     Call,
     Fields,
     Value,
+    decimal_of,
     moment,
     moment_or_none,
     number_of,
@@ -93,7 +94,7 @@ def deactivate(_source: object, call: Call) -> Value:
 def _value(call: Call, wanted: Mapping[str, Any]) -> Decimal | None:
     money = wanted.get("initialAmount")
     amount = money["amount"] if money else wanted.get("initialValue")
-    return None if amount is None else rounded(Decimal(f"{amount}"), call.world.shop.currency)
+    return None if amount is None else rounded(decimal_of(amount), call.world.shop.currency)
 
 
 def _error(call: Call, wanted: Mapping[str, Any]) -> Value | None:

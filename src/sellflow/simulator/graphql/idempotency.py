@@ -76,6 +76,10 @@ class Keys:
         self._attempts[key] = Attempt(fingerprint, self.clock())
         return self._attempts[key]
 
+    def forget(self, attempt: Attempt) -> None:
+        """Forget an attempt whose request turned out to be wrong in itself: nothing was begun under its key."""
+        self._attempts = {key: known for key, known in self._attempts.items() if known is not attempt}
+
     @property
     def in_progress(self) -> int:
         """How many attempts run."""

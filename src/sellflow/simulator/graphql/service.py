@@ -48,6 +48,7 @@ class AdminApi:
         self._loading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._untold: dict[str, dict[object, Notice]] = {}
+        self._telling: set[str] = set()
         self._files: tempfile.TemporaryDirectory[str] | None = None
 
     @property
@@ -101,10 +102,10 @@ class AdminApi:
     def tell(self, domain: str, notices: Iterable[Notice]) -> None:
         """Send webhooks in the background. A stock level that changes again before it was told of is told of once."""
         waiting = self._untold.setdefault(domain, {})
-        was_idle = not waiting
         for notice in notices:
             waiting[_subject(notice)] = notice
-        if was_idle and waiting:
+        if waiting and domain not in self._telling:
+            self._telling.add(domain)
             self.start(self._tell_all(domain))
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -129,13 +130,11 @@ class AdminApi:
 
     async def _tell_all(self, domain: str) -> None:
         waiting = self._untold[domain]
-        while waiting:
-            # It stays in `waiting` until it is posted, so that no second task begins meanwhile.
-            subject = next(iter(waiting))
-            notice = waiting[subject]
-            await self._post(domain, [notice])
-            if waiting[subject] is notice:
-                del waiting[subject]
+        try:
+            while waiting:
+                await self._post(domain, [waiting.pop(next(iter(waiting)))])
+        finally:
+            self._telling.discard(domain)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

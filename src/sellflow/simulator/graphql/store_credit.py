@@ -14,7 +14,9 @@ from sellflow.simulator.graphql.fields import (
     Call,
     Fields,
     Value,
+    decimal_of,
     moment,
+    moment_of,
     moment_or_none,
     number_of,
     payload,
@@ -53,7 +55,7 @@ def credit(_source: object, call: Call) -> Value:
     """Resolve `storeCreditAccountCredit`: `id` names an account, or a customer who gets one by it."""
     wanted = call.arguments["creditInput"]
     amount, currency = _money(wanted["creditAmount"])
-    expires_at = datetime.fromisoformat(wanted["expiresAt"]) if wanted.get("expiresAt") else None
+    expires_at = moment_of(wanted["expiresAt"]) if wanted.get("expiresAt") else None
     account, error = _account(call, currency)
     if error is None and amount <= 0:
         message = "A positive amount must be used to credit a store credit account."
@@ -87,7 +89,7 @@ def debit(_source: object, call: Call) -> Value:
 
 def _money(wanted: Mapping[str, Any]) -> tuple[Decimal, str]:
     currency = wanted["currencyCode"]
-    amount = Decimal(f"{wanted['amount']}")
+    amount = decimal_of(wanted["amount"])
     return (rounded(amount, currency) if currency in PER_DOLLAR else amount), currency
 
 

@@ -14,6 +14,7 @@ from sellflow.simulator.graphql.fields import (
     Call,
     Fields,
     Value,
+    decimal_of,
     moment,
     moment_or_none,
     number_of,
@@ -86,7 +87,7 @@ def _error(wanted: Mapping[str, Any]) -> Value | None:
         usage = line["plan"].get("appUsagePricingDetails")
         if (details is None) == (usage is None):
             return user_error(["lineItems", f"{place}", "plan"], "Plan must have either recurring or usage pricing")
-        if details is not None and Decimal(f"{details['price']['amount']}") <= 0:
+        if details is not None and decimal_of(details["price"]["amount"]) <= 0:
             return user_error(["lineItems", f"{place}", "plan"], "Price must be greater than 0")
     return None
 
@@ -123,7 +124,7 @@ def _pricing(plan: Mapping[str, Any]) -> Value:
     details = plan.get("appRecurringPricingDetails")
     if details is None:
         usage = plan["appUsagePricingDetails"]
-        capped = Amount(Decimal(f"{usage['cappedAmount']['amount']}"), usage["cappedAmount"]["currencyCode"])
+        capped = Amount(decimal_of(usage["cappedAmount"]["amount"]), usage["cappedAmount"]["currencyCode"])
         return {
             "__typename": "AppUsagePricing",
             "terms": usage["terms"],
@@ -133,7 +134,7 @@ def _pricing(plan: Mapping[str, Any]) -> Value:
         }
     return {
         "__typename": "AppRecurringPricing",
-        "price": Amount(Decimal(f"{details['price']['amount']}"), details["price"]["currencyCode"]),
+        "price": Amount(decimal_of(details["price"]["amount"]), details["price"]["currencyCode"]),
         "interval": details.get("interval", "EVERY_30_DAYS"),
         "discount": None,
         "planHandle": None,
