@@ -130,6 +130,17 @@ async def test_a_permanent_error_is_a_dead_letter_at_once(lab: Laboratory) -> No
     assert (await lab.waiting(), await lab.parked()) == (0, 0)
 
 
+async def test_a_stack_trace_tells_of_its_own_message_alone(lab: Laboratory) -> None:
+    """Halves of a batch that failed are applied again: what they raise is not chained to what was raised before."""
+    await lab.put("fail", "hopeless a", "say and fail", "hopeless b")
+    await lab.consumer().run_once()
+    traces = await lab.owner.fetch("SELECT stack_trace FROM dead_letters")
+    assert len(traces) == 2
+    for row in traces:
+        assert row["stack_trace"].count("Traceback") == 1
+        assert "not today" not in row["stack_trace"]
+
+
 async def test_a_topic_without_handler_is_a_dead_letter(lab: Laboratory) -> None:
     await lab.owner.execute("SELECT pgmq.bind_topic('lab.unheard', 'lab')")
     await lab.put("who", topic="lab.unheard")

@@ -133,10 +133,13 @@ class Handling:
             del outbox.events[emitted:]
             if len(batch) == 1:
                 return [*withheld, self._failed(batch[0], error, held_up)]
-            middle = len(batch) // 2
-            first = await self._isolate(connection, batch[:middle], outbox, held_up)
-            return withheld + first + await self._isolate(connection, batch[middle:], outbox, held_up)
-        return [*withheld, *(self._ended(each, details.get(each.event.event_id, ""), held_up) for each in batch)]
+        else:
+            return [*withheld, *(self._ended(each, details.get(each.event.event_id, ""), held_up) for each in batch)]
+        # Behind the clause: Python would chain what is raised in it to this error, and the stack trace of one message
+        # would tell of another's, which may be another customer's or even another shop's.
+        middle = len(batch) // 2
+        first = await self._isolate(connection, batch[:middle], outbox, held_up)
+        return withheld + first + await self._isolate(connection, batch[middle:], outbox, held_up)
 
     def _ended(self, applied: Ready, said: str | Exception, held_up: set[Line]) -> Result:
         if isinstance(said, Exception):
