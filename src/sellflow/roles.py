@@ -12,11 +12,15 @@ from contextlib import asynccontextmanager, contextmanager
 import structlog
 import uvicorn
 
+from sellflow.edge.personal_data import PERSONAL_DATA as OF_EDGE
 from sellflow.edge.pruning import prune_edge
 from sellflow.errors import ConfigurationError, PortTakenError
 from sellflow.loyalty import handlers as loyalty
+from sellflow.loyalty.personal_data import PERSONAL_DATA as OF_LOYALTY
 from sellflow.postgres.database import Database, Login, SessionConnection, close_connection, close_pool
 from sellflow.postgres.opening import Prepare, check_revision
+from sellflow.postgres.personal_data import PERSONAL_DATA as OF_POSTGRES
+from sellflow.postgres.personal_data import Inventory
 from sellflow.postgres.revisions import check_schema
 from sellflow.queue.consumer import Consumer
 from sellflow.queue.figures import QueueFigures, read_figures
@@ -32,15 +36,21 @@ from sellflow.queue.jobs import Job
 from sellflow.queue.outgoing import handlers as outgoing
 from sellflow.queue.outgoing.endpoints import bind_endpoints, seal_endpoint_secrets
 from sellflow.queue.periodic import Scheduler
+from sellflow.queue.personal_data import PERSONAL_DATA as OF_QUEUE
 from sellflow.queue.registry import Registry
 from sellflow.queue.services import load_services, migrate_services
 from sellflow.queue.setup import check_queues, prepare_queues
 from sellflow.queue.wakeups import WakeUps
 from sellflow.secrets import Vault, build_vault
+from sellflow.secrets.personal_data import PERSONAL_DATA as OF_SECRETS
 from sellflow.secrets.setup import check_keys, ensure_keys
 from sellflow.secrets.unsealed import empty_file
 from sellflow.settings import Settings
+from sellflow.shopify.personal_data import PERSONAL_DATA as OF_SHOPIFY
 from sellflow.shops import handlers as shops
+from sellflow.shops.compliance import handlers as compliance
+from sellflow.shops.compliance.fulfilment import fulfil_compliance
+from sellflow.shops.personal_data import PERSONAL_DATA as OF_SHOPS
 from sellflow.shops.store import seal_app_secrets
 from sellflow.shops.token_jobs import announce_installations, renew_tokens
 from sellflow.status.health import Health
@@ -66,7 +76,20 @@ def build_registry(settings: Settings, vault: Vault | None = None) -> Registry:
     """
     services = [service.subscription for service in load_services(settings)]
     told = outgoing.subscriptions(settings, vault or build_vault(settings))
-    return Registry([loyalty.subscription, shops.subscription, *told, *services])
+    return Registry([loyalty.subscription, shops.subscription, compliance.subscription, *told, *services])
+
+
+def build_inventory(settings: Settings) -> Inventory:
+    """Return what every room, and every service that the settings name, declares of its tables.
+
+    Raises
+    ------
+    ConfigurationError
+        If a service cannot be loaded, or declarations contradict each other.
+    """
+    services = [service.personal_data for service in load_services(settings) if service.personal_data]
+    # The upper rooms first: their rows refer to those of the lower.
+    return Inventory([*services, OF_LOYALTY, OF_EDGE, OF_SHOPS, OF_QUEUE, OF_SHOPIFY, OF_SECRETS, OF_POSTGRES])
 
 
 def prepare_above(settings: Settings) -> Prepare:
@@ -301,6 +324,7 @@ def periodic_jobs(settings: Settings) -> list[Job]:
         watch_transactions(settings),
         renew_tokens(settings),
         announce_installations(registry),
+        fulfil_compliance(settings, build_inventory(settings), build_vault(settings)),
     ]
 
 

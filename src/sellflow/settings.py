@@ -99,6 +99,9 @@ class Settings(BaseSettings):
     outgoing_timeout: float = Field(gt=0, le=15)
     outgoing_private_networks: str
 
+    compliance_settle: float = Field(ge=0)
+    compliance_export_days: int = Field(ge=1)
+
     request_max_body_bytes: int = Field(ge=1024)
     mobile_requests_per_second: float = Field(ge=0)
     merchant_requests_per_second: float = Field(ge=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from ipaddress import ip_network
+from itertools import count
 
 import orjson
 
@@ -17,12 +18,13 @@ from sellflow.postgres.database import Connection, Database, Login
 from sellflow.postgres.transactions import admin_transaction, batch_transaction, shop_transaction
 from sellflow.queue.outgoing.addresses import Allowance
 from sellflow.queue.outgoing.endpoints import add_endpoint
-from sellflow.roles import build_registry
+from sellflow.roles import build_inventory, build_registry
 from sellflow.secrets import build_vault
 from sellflow.shopify.admin.stored_store import NewCall, add_call
 from sellflow.shopify.admin.throttle_store import take_points
 from sellflow.shopify.tokens import TokenKind
 from sellflow.shopify.tokens.store import put_grant
+from sellflow.shops.compliance.fulfilment import Fulfilment, fulfil_due
 from sellflow.shops.settings import change_settings
 from sellflow.webhooks.store import Delivery, DeliveryStore
 from tests.conftest import Tenant
@@ -68,6 +70,7 @@ async def fill(database: Database, *tenants: Tenant) -> None:
         await _overdraw(database, tenant)
         await _log_in(database, tenant)
         await _administrate(database, tenant)
+    await _ask_of_customers(database, *tenants)
 
 
 async def _deliver(database: Database, *tenants: Tenant) -> None:
@@ -162,6 +165,33 @@ async def _administrate(database: Database, tenant: Tenant) -> None:
         await once.run(Caller(tenant.shop_id, "merchant:1"), admin_transaction(pool, tenant.shop_id), work)
     async with connected(database, Login.OWNER) as owner:
         await add_key(owner, name="test", scopes=["queues:read"], shop_id=tenant.shop_id)
+
+
+async def _ask_of_customers(database: Database, *tenants: Tenant) -> None:
+    """Have one customer's data exported, and another erased."""
+    numbers = count(1)
+    deliveries = [
+        Delivery(
+            app_id=tenant.app.app_id,
+            shop_domain=tenant.shop.domain,
+            webhook_id=f"{tenant.shop.domain}-compliance-{next(numbers)}",
+            topic=topic,
+            key=f"customer:{customer_id}",
+            triggered_at=None,
+            payload=orjson.dumps({"shop_domain": tenant.shop.domain, "customer": {"id": customer_id}}),
+        )
+        for tenant in tenants
+        for topic, customer_id in (("shopify.customers.data_request", 11), ("shopify.customers.redact", 12))
+    ]
+    registry, settings = build_registry(database.settings), database.settings
+    async with await database.pool(Login.INGEST, purpose="test filling", size=1) as pool:
+        assert await DeliveryStore(pool, registry).store(deliveries) == {}
+    async with await database.pool(Login.WORKER, purpose="test filling", size=2) as pool:
+        await drain(database, pool, registry, "compliance")
+    means = Fulfilment(build_inventory(settings), build_vault(settings), settle_seconds=0, export_days=30)
+    async with connected(database, Login.OWNER) as owner:
+        while await fulfil_due(owner, means):
+            pass
 
 
 async def _overdraw(database: Database, tenant: Tenant) -> None:

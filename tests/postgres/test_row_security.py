@@ -36,6 +36,7 @@ EXEMPT = {
     "parked_messages": "a queue table, references alone",
     "pauses": "a queue table: what operators stopped",
     "leases": "belongs to the installation",
+    "compliance_progress": "belongs to the installation",
     "periodic_jobs": "belongs to the installation",
     "service_migrations": "belongs to the installation",
     "master_keys": "belongs to the installation; holds none in the clear",

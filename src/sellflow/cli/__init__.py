@@ -9,6 +9,7 @@ from rich.console import Console
 
 from sellflow.cli import (
     accounts,
+    compliance,
     database,
     deadletters,
     demo,
@@ -49,6 +50,7 @@ deadletters.register(app)
 topics.register(app)
 jobs.register(app)
 keys.register(app)
+compliance.register(app)
 
 
 def main() -> None:

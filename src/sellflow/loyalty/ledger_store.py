@@ -224,3 +224,28 @@ async def _write_allocations(connection: Connection, posting: Posting) -> None:
             [each.account.shop_id for each in posting.allocations],
             [each.points for each in posting.allocations],
         )
+
+
+async def delete_ledger(connection: Connection, shop_id: int, limit: int) -> dict[str, int]:
+    """Delete up to `limit` transfers of a shop that is being erased, with everything that hangs on them.
+
+    Runs as the owner, who may do so only while `sellflow.erased_shop` names the shop, and Shopify asked for it. Whole
+    transfers go, so that what is left of the entries sums to zero at any time.
+    """
+    await connection.execute("SELECT set_config('sellflow.erased_shop', $1, true)", str(shop_id))
+    doomed = await connection.fetch(
+        "SELECT transfer_id FROM transfers WHERE shop_id = $1 ORDER BY source, transfer_id LIMIT $2", shop_id, limit
+    )
+    ids = [row["transfer_id"] for row in doomed]
+    deleted: dict[str, int] = {}
+    for table, condition in (
+        ("allocations", "lot_id IN (SELECT lot_id FROM lots WHERE transfer_id = ANY ($1::bigint[]))"),
+        ("allocations", "transfer_id = ANY ($1::bigint[])"),
+        ("shortfalls", "transfer_id = ANY ($1::bigint[])"),
+        ("lots", "transfer_id = ANY ($1::bigint[])"),
+        ("entries", "transfer_id = ANY ($1::bigint[])"),
+        ("transfers", "transfer_id = ANY ($1::bigint[])"),
+    ):
+        tag = await connection.execute(f"DELETE FROM {table} WHERE {condition}", ids)
+        deleted[table] = deleted.get(table, 0) + int(tag.removeprefix("DELETE "))
+    return {table: number for table, number in deleted.items() if number}

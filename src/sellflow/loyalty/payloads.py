@@ -144,6 +144,17 @@ class _OrderEdited(_Payload):
     order_edit: _OrderEdit
 
 
+#: The fields that are read here, all of which are figures, times and ids of goods: what stays of an erased order.
+FIELDS = frozenset(
+    name
+    for model in (
+        *(_Money, _MoneySet, _DiscountAllocation, _LineItem, _RefundLineItem, _OrderAdjustment, _Transaction),
+        *(_RefundResource, _OrderResource, _OrderEdit, _OrderEdited),
+    )
+    for name in model.model_fields
+) - {"customer"}
+
+
 def parse_news(event: Event) -> OrderNews:
     """Return what a webhook says of its order.
 

@@ -102,10 +102,10 @@ def revise(state: OrderState, order: Order) -> OrderState:
     """Return the state after hearing of `order`: the newest snapshot wins, whatever order they arrive in.
 
     The customer is that of the newest snapshot that names one: an express checkout has none at first, and an older
-    delivery that arrives late may be the only one that does.
+    delivery that arrives late may be the only one that does. An order whose customer was erased gets none again.
     """
     customer_id, customer_revised_at = state.customer_id, state.customer_revised_at
-    if order.customer_id is not None and _is_later(order, state):
+    if order.customer_id is not None and not is_anonymous(state.customer_id) and _is_later(order, state):
         customer_id, customer_revised_at = order.customer_id, order.revised_at
     if not is_newer(order, state):
         return state._replace(customer_id=customer_id, customer_revised_at=customer_revised_at)
@@ -123,6 +123,11 @@ def revise(state: OrderState, order: Order) -> OrderState:
         customer_id=customer_id,
         customer_revised_at=customer_revised_at,
     )
+
+
+def is_anonymous(customer_id: int | None) -> bool:
+    """Say whether a customer's id means nobody: it took an erased one's place. Shopify's are positive."""
+    return customer_id is not None and customer_id < 0
 
 
 def is_newer(order: Order, state: OrderState) -> bool:

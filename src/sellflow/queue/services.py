@@ -11,6 +11,7 @@ import asyncpg
 
 from sellflow.errors import ConfigurationError, MigrationError
 from sellflow.postgres.database import SessionConnection
+from sellflow.postgres.personal_data import RoomData
 from sellflow.queue.topics import Subscription
 from sellflow.settings import Settings
 
@@ -19,10 +20,14 @@ SETTING = "SELLFLOW_SERVICES"
 
 @dataclass(frozen=True)
 class Service:
-    """What a module declares: its `subscription`, and in `MIGRATIONS` the SQL that makes its tables, if it has any."""
+    """What a module declares: its `subscription`, and in `MIGRATIONS` the SQL that makes its tables, if it has any.
+
+    `PERSONAL_DATA` says what those hold of customers, and how they are erased.
+    """
 
     subscription: Subscription
     migrations: Sequence[str]
+    personal_data: RoomData | None = None
 
 
 def load_services(settings: Settings) -> list[Service]:
@@ -54,7 +59,12 @@ def _load(name: str) -> Service:
     migrations = getattr(module, "MIGRATIONS", ())
     if isinstance(migrations, str) or not all(isinstance(script, str) for script in migrations):
         raise ConfigurationError(f"{SETTING}: MIGRATIONS of {name} has to be a tuple of SQL scripts")
-    return Service(subscription, tuple(migrations))
+    personal_data = getattr(module, "PERSONAL_DATA", None)
+    if personal_data is not None and not isinstance(personal_data, RoomData):
+        raise ConfigurationError(
+            f"{SETTING}: PERSONAL_DATA of {name} has to be a sellflow.postgres.personal_data.RoomData"
+        )
+    return Service(subscription, tuple(migrations), personal_data)
 
 
 async def migrate_services(connection: SessionConnection, services: Sequence[Service], settings: Settings) -> None:

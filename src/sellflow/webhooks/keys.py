@@ -50,6 +50,8 @@ def _parsed_key(kind: str, field: str, body: bytes) -> str:
         return ""
     if isinstance(resource.get("order_edit"), dict):  # orders/edited: {"order_edit": {"order_id": …}}
         return _key("order", resource["order_edit"].get("order_id"))
+    if kind == "customer" and "id" not in resource and isinstance(resource.get("customer"), dict):
+        return _key(kind, resource["customer"].get("id"))  # customers/redact and data_request: {"customer": {"id": …}}
     return _key(kind, resource.get(field)) if kind else ""
 
 

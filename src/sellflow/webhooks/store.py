@@ -23,6 +23,8 @@ stored_total = Counter("sellflow_webhooks_stored_total", "Deliveries by what bec
 #: Consumers are announced to at most this often per process, in seconds; those awake need no announcement, and
 #: NOTIFY makes commits queue up behind each other.
 ANNOUNCE_INTERVAL = 0.02
+#: Seconds for which a shop's id is believed: one that was erased and installed the app again has another.
+SHOP_MAX_AGE = 60.0
 
 _STORED = """
 WITH incoming AS (
@@ -77,6 +79,7 @@ class DeliveryStore:
         self._shops: dict[tuple[int, str], str] = {}
         self._routes = registry.routes
         self._announced_at = 0.0
+        self._forget_shops_at = 0.0
 
     async def store(self, deliveries: Sequence[Delivery]) -> dict[tuple[int, str, str], SellflowError]:
         """Commit a batch; return the error of each delivery that could not be stored, by its identity.
@@ -149,6 +152,8 @@ class DeliveryStore:
 
     async def _learn_shops(self, batch: Sequence[Delivery]) -> None:
         """Look up the shops that are not known yet: one statement per app, none in the usual case."""
+        if time.monotonic() >= self._forget_shops_at:
+            self._shops, self._forget_shops_at = {}, time.monotonic() + SHOP_MAX_AGE
         unknown: dict[int, set[str]] = {}
         for delivery in batch:
             if (delivery.app_id, delivery.shop_domain) not in self._shops:

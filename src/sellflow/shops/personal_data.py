@@ -1,0 +1,19 @@
+"""What apps, shops and compliance itself hold of people."""
+
+from __future__ import annotations
+
+from sellflow.postgres.personal_data import Holds, RoomData, Table
+
+_END = "the end of a request"
+
+PERSONAL_DATA = RoomData(
+    room="shops",
+    tables=(
+        Table(name="compliance_exports", holds=Holds.PERSONAL, why="files that customers asked for", goes_with=_END),
+        Table(name="compliance_requests", holds=Holds.PERSONAL, why="whom they are about", goes_with=_END),
+        Table(name="tombstones", holds=Holds.SHOP, why="keyed hashes of who was erased"),
+        Table(name="compliance_progress", holds=Holds.INSTALLATION, why="how far the log was searched"),
+        Table(name="apps", holds=Holds.INSTALLATION, why="client ids and secrets"),
+        Table(name="shops", holds=Holds.SHOP, why="domains", goes_with=_END),
+    ),
+)
