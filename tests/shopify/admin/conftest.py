@@ -34,10 +34,15 @@ class FixedTokens:
     """Tokens that need no installation: the first, and another for each that was refused."""
 
     base_url: str
+    token: str = "shpat"
     refused: list[str] = field(default_factory=list)
 
+    @property
+    def _token(self) -> str:
+        return f"{self.token}_{len(self.refused)}" if self.token == "shpat" else self.token
+
     async def get(self, shop_id: int) -> Access:
-        return Access(shop_id, "acme.myshopify.com", self.base_url, f"shpat_{len(self.refused)}", frozenset())
+        return Access(shop_id, "acme.myshopify.com", self.base_url, self._token, frozenset())
 
     async def renew(self, shop_id: int, refused_token: str) -> Access:
         self.refused.append(refused_token)

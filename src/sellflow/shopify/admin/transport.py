@@ -69,9 +69,15 @@ class Transport:
 
     @asynccontextmanager
     async def asking(
-        self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        is_file: bool = False,
     ) -> AsyncIterator[httpx.Response]:
-        """Yield a response whose body is still to be read, within the same limit of time.
+        """Yield a response whose body is still to be read, within the same limit of time; of a file, each part is.
 
         Raises
         ------
@@ -82,7 +88,7 @@ class Transport:
 
         try:
             async with (
-                asyncio.timeout(self._timeout),
+                asyncio.timeout(None if is_file else self._timeout),
                 self._connections().stream(method, url, headers=headers, content=content) as response,
             ):
                 yield response
