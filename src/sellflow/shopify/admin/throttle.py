@@ -120,25 +120,35 @@ class Throttle:
             raise
 
     async def _ask(self, ticket: Ticket) -> Turn:
-        """Ask for the points. What a cancelled caller may have been granted all the same is given back."""
+        """Ask for the points. What a caller who was cancelled meanwhile is granted all the same, is given back."""
+        asking = asyncio.create_task(self._take(ticket))
         try:
-            async with self._transactions(ticket.shop_id) as connection:
-                return await take_points(
-                    connection,
-                    ticket.shop_id,
-                    ticket.name,
-                    ticket.points,
-                    reserve=self._reserve,
-                    in_background=ticket.urgency is Urgency.BACKGROUND,
-                    lifetime=self._lifetime,
-                )
+            return await asyncio.shield(asking)
         except asyncio.CancelledError:
-            ticket.settle(Settlement(points=0))
-            await self._settle(ticket)
+            await asyncio.wait([asking])
+            if not asking.cancelled() and asking.exception() is None and asking.result().is_granted:
+                ticket.settle(Settlement(points=0))
+                await self._settle(ticket)
             raise
 
+    async def _take(self, ticket: Ticket) -> Turn:
+        async with self._transactions(ticket.shop_id) as connection:
+            return await take_points(
+                connection,
+                ticket.shop_id,
+                ticket.name,
+                ticket.points,
+                reserve=self._reserve,
+                in_background=ticket.urgency is Urgency.BACKGROUND,
+                lifetime=self._lifetime,
+            )
+
     async def _settle(self, ticket: Ticket) -> None:
-        """Book what became of a call; without a database the books forget it in time, and the answer counts."""
+        """Book what became of a call, whoever is cancelled meanwhile."""
+        await asyncio.shield(asyncio.create_task(self._book(ticket)))
+
+    async def _book(self, ticket: Ticket) -> None:
+        """Write it down; without a database the books forget the call in time, and its answer counts."""
         try:
             async with self._transactions(ticket.shop_id) as connection:
                 await settle_points(connection, ticket.shop_id, ticket.name, ticket.settlement)
