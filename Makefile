@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 UV     := $(BIN)/uv
 NAME   ?= ingest
 SECONDS ?= 300
+SOAK_SECONDS ?= 60
 # Shopify's GraphQL schemas come with its development tools. They are read by tests and by the simulator, never shipped.
 SCHEMAS := .cache/shopify-schemas
 SCHEMA_PACKAGE := @shopify/dev-mcp@1.16.0
@@ -19,7 +20,7 @@ ifneq ($(shell test -w "$$HOME" && echo yes),yes)
 export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv
 endif
 
-.PHONY: help up install test fuzz lint types imports check format demo bench footprint lock clean
+.PHONY: help up install test fuzz soak lint types imports check format demo bench footprint lock clean
 .DEFAULT_GOAL := help
 
 help: ## list what can be made
@@ -36,6 +37,9 @@ test: $(VENV)/.dev $(SCHEMAS)/.complete ## linters, types, import rules, unit an
 
 fuzz: $(VENV)/.dev ## play thousands of interleavings: make fuzz SECONDS=300 SEED=1
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+soak: $(VENV)/.dev $(SCHEMAS)/.complete ## spend a simulated shop's points with 8 processes and a stranger
+	$(BIN)/python -m tests.soak --seconds $(SOAK_SECONDS)
 
 check: lint types imports ## the static checks alone
 

@@ -48,6 +48,7 @@ from sellflow.secrets.unsealed import empty_file
 from sellflow.settings import Settings
 from sellflow.shopify.personal_data import PERSONAL_DATA as OF_SHOPIFY
 from sellflow.shops import handlers as shops
+from sellflow.shops.call_jobs import prune_admin_calls
 from sellflow.shops.compliance import handlers as compliance
 from sellflow.shops.compliance.fulfilment import fulfil_compliance
 from sellflow.shops.personal_data import PERSONAL_DATA as OF_SHOPS
@@ -323,6 +324,7 @@ def periodic_jobs(settings: Settings) -> list[Job]:
         vacuum_queues(),
         watch_transactions(settings),
         renew_tokens(settings),
+        prune_admin_calls(settings),
         announce_installations(registry),
         fulfil_compliance(settings, build_inventory(settings), build_vault(settings)),
     ]

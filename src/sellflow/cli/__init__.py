@@ -22,6 +22,7 @@ from sellflow.cli import (
     secrets,
     settings,
     shopify,
+    shopify_calls,
     simulate,
     topics,
     up,
@@ -41,6 +42,7 @@ accounts.register(app)
 settings.register(accounts.shops)
 endpoints.register(app)
 shopify.register(app)
+shopify_calls.register(app)
 secrets.register(app)
 simulate.register(app)
 demo.register(app)
