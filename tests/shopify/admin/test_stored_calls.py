@@ -393,6 +393,19 @@ async def test_who_wants_to_be_forgotten_leaves_nothing_and_nothing_is_done_twic
     assert len(adjusting.asked) == 2
 
 
+async def test_an_answer_that_comes_after_somebody_was_forgotten_is_not_kept(
+    calls: StoredCalls, adjusting: Shopify, tenant: Tenant, owner: SessionConnection
+) -> None:
+    adjusting.latency = 0.5
+    task = asyncio.create_task(calls.call(tenant.shop_id, ADJUST))
+    await adjusting.wait_for(1)
+    assert await stored_store.forget_subjects(owner, tenant.shop_id, ["customer:42"]) == 1
+    with pytest.raises(OutcomeUnknownError):
+        await task
+    done = await row(owner)
+    assert (done["state"], done["answer"], done["variables"]) == ("unknown", None, None)
+
+
 async def test_old_calls_are_given_up_and_deleted(
     calls: StoredCalls, adjusting: Shopify, tenant: Tenant, owner: SessionConnection
 ) -> None:

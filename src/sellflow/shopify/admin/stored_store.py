@@ -262,12 +262,13 @@ async def settle_call(
 async def forget_subjects(connection: Connection, shop_id: int, subjects: Sequence[str]) -> int:
     """Erase what calls about somebody said and were told; return how many there were.
 
-    The rows stay, without whom they were about: should one be wanted again, nothing is done twice.
+    The rows stay, without whom they were about: should one be wanted again, nothing is done twice. An answer that is
+    still on its way is not written down any more.
     """
     tag = await connection.execute(
         """
         UPDATE admin_calls
-        SET subject = NULL, variables = NULL, answer = NULL,
+        SET subject = NULL, variables = NULL, answer = NULL, attempts = attempts + (finished_at IS NULL)::integer,
             state = CASE WHEN finished_at IS NULL THEN 'unknown' ELSE state END,
             finished_at = COALESCE(finished_at, clock_timestamp())
         WHERE shop_id = $1 AND subject = ANY ($2)
