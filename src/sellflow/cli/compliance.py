@@ -69,6 +69,8 @@ def show_command(request_id: RequestId, as_json: AsJson = False) -> None:
         print(json.dumps(_facts(request), default=str, indent=2))  # noqa: T201 - for a machine
         return
     console.print(_table([request]))
+    if request.state.value == "held":
+        console.print(f"To have it done all the same: [bold]sellflow compliance confirm {request_id}[/]")
     for said in (request.reason, request.last_error and f"The last attempt failed: {request.last_error}"):
         if said:
             console.print(said)

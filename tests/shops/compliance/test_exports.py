@@ -9,7 +9,7 @@ import pytest
 
 from sellflow.errors import NotFoundError
 from sellflow.postgres.database import Pool, SessionConnection
-from sellflow.postgres.transactions import shop_transaction
+from sellflow.postgres.transactions import admin_transaction
 from sellflow.secrets import build_vault
 from sellflow.shops.compliance import exports
 from sellflow.shops.compliance.exports import read_export
@@ -83,16 +83,16 @@ async def test_a_file_is_made_in_parts_and_none_of_them_lies_there_to_be_read(
     assert (await export(compliance))["tables"]
 
 
-async def test_web_reads_a_file_of_its_own_shop_alone(
-    compliance: Compliance, web_pool: Pool, tenant: Tenant, other_tenant: Tenant
+async def test_the_admin_login_reads_a_file_of_its_own_shop_alone(
+    compliance: Compliance, admin_pool: Pool, tenant: Tenant, other_tenant: Tenant
 ) -> None:
     await ask(compliance, tenant)
     (request,) = await compliance.requests()
     vault = build_vault(compliance.database.settings)
-    async with shop_transaction(web_pool, tenant.shop_id) as connection:
+    async with admin_transaction(admin_pool, tenant.shop_id) as connection:
         parts = [part async for part in read_export(connection, vault, request.request_id)]
     assert orjson.loads("".join(parts))["request"]["data_request_id"] == 9999
-    async with shop_transaction(web_pool, other_tenant.shop_id) as connection:
+    async with admin_transaction(admin_pool, other_tenant.shop_id) as connection:
         with pytest.raises(NotFoundError):
             _ = [part async for part in read_export(connection, vault, request.request_id)]
 

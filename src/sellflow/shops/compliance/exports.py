@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 import orjson
@@ -177,8 +178,16 @@ def _payload(payload: bytes) -> dict[str, object]:
         return {"payload_base64": base64.b64encode(payload).decode()}
 
 
-async def read_export(connection: Connection, vault: Vault, request_id: int) -> AsyncIterator[str]:
-    """Yield the file of a data request in parts; as the owner, or as web within its shop.
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A file that is there: of which request, and in how many parts."""
+
+    request: Request
+    parts: int
+
+
+async def find_export(connection: Connection, request_id: int) -> Export:
+    """Return the file of a data request, as far as the login sees it.
 
     Raises
     ------
@@ -188,12 +197,36 @@ async def read_export(connection: Connection, vault: Vault, request_id: int) -> 
     request = await store.find_request(connection, request_id)
     parts = await connection.fetchval("SELECT count(*) FROM compliance_exports WHERE request_id = $1", request_id)
     if request.kind is not Kind.DATA_REQUEST or request.finished_at is None or not parts:
-        raise NotFoundError(f"request {request_id} has no file: {_why_none(request)}")
-    for part in range(parts):
-        sealed = await connection.fetchval(
-            "SELECT sealed FROM compliance_exports WHERE request_id = $1 AND part = $2", request_id, part
-        )
-        yield await vault.open(connection, sealed, shop_id=request.shop_id, purpose=_purpose(request_id, part))
+        raise _no_file(request)
+    return Export(request, parts)
+
+
+async def read_part(connection: Connection, vault: Vault, export: Export, part: int) -> str:
+    """Return one part of a file; parts may be read in transactions of their own.
+
+    Raises
+    ------
+    NotFoundError
+        If the file was deleted meanwhile.
+    """
+    request = export.request
+    sealed = await connection.fetchval(
+        "SELECT sealed FROM compliance_exports WHERE request_id = $1 AND part = $2", request.request_id, part
+    )
+    if sealed is None:
+        raise _no_file(request)
+    return await vault.open(connection, sealed, shop_id=request.shop_id, purpose=_purpose(request.request_id, part))
+
+
+async def read_export(connection: Connection, vault: Vault, request_id: int) -> AsyncIterator[str]:
+    """Yield the file of a data request in parts; raises as `find_export` and `read_part` do."""
+    export = await find_export(connection, request_id)
+    for part in range(export.parts):
+        yield await read_part(connection, vault, export, part)
+
+
+def _no_file(request: Request) -> NotFoundError:
+    return NotFoundError(f"request {request.request_id} has no file: {_why_none(request)}")
 
 
 def _why_none(request: Request) -> str:

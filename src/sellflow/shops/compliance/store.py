@@ -129,17 +129,24 @@ def _subject(person: Person | None) -> str | None:
 
 
 async def list_requests(
-    connection: Connection, *, shop_id: int | None = None, unfinished: bool = False, limit: int = 50
+    connection: Connection,
+    *,
+    shop_id: int | None = None,
+    unfinished: bool = False,
+    before: int | None = None,
+    limit: int = 50,
 ) -> list[Request]:
-    """Return the newest requests; of one shop, or those that are not finished, where it is asked for."""
+    """Return the newest requests; of one shop, not finished, or from before one, where it is asked for."""
     rows = await connection.fetch(
         f"""
         SELECT {_REQUEST} FROM compliance_requests r
         WHERE ($1::bigint IS NULL OR r.shop_id = $1) AND (NOT $2 OR r.finished_at IS NULL)
-        ORDER BY r.request_id DESC LIMIT $3
+          AND ($3::bigint IS NULL OR r.request_id < $3)
+        ORDER BY r.request_id DESC LIMIT $4
         """,
         shop_id,
         unfinished,
+        before,
         limit,
     )
     return [_request(row) for row in rows]

@@ -29,7 +29,7 @@ async def reason_to_hold(connection: SessionConnection, request: Request) -> str
     is_installed = await connection.fetchval(
         "SELECT uninstalled_at IS NULL FROM shops WHERE shop_id = $1", request.shop_id
     )
-    return "the shop is marked as installed: confirm with `sellflow compliance confirm`" if is_installed else None
+    return "the shop is marked as installed: an operator has to confirm" if is_installed else None
 
 
 async def erase_shop(work: Erasure, request: Request, *, settle_seconds: float) -> None:

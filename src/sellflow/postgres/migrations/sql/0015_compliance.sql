@@ -49,7 +49,9 @@ GRANT SELECT (request_id, app_id, shop_id, shop_domain, kind, source_day, source
     TO sellflow_worker;
 GRANT INSERT (app_id, shop_id, shop_domain, kind, subject, external_id, source_day, source_event_id, received_at, due_at)
     ON compliance_requests TO sellflow_worker;
-GRANT SELECT ON compliance_requests TO sellflow_web;
+-- A merchant sees those of the own shop.
+CALL open_to_admin('compliance_requests');
+GRANT SELECT ON compliance_requests TO sellflow_admin;
 
 -- Exports ----------------------------------------------------------------------------------------------------
 -- The file of a data request in parts, encrypted under the shop's key.
@@ -62,7 +64,8 @@ CREATE TABLE compliance_exports (
 );
 CALL protect_tenant_table('compliance_exports');
 CREATE INDEX compliance_exports_shop ON compliance_exports (shop_id);
-GRANT SELECT ON compliance_exports TO sellflow_web;
+CALL open_to_admin('compliance_exports');
+GRANT SELECT ON compliance_exports TO sellflow_admin;
 
 -- Tombstones -------------------------------------------------------------------------------------------------
 -- Who was erased, as a keyed hash of shop and id, so that late webhooks about them are found. The key is not here.
