@@ -37,8 +37,17 @@ IdempotencyKey = Annotated[
     ),
 ]
 
+
+@dataclass(frozen=True, slots=True)
+class AboutCustomer:
+    """An answer that tells of a customer, or lets whoever has it act for them: it is deleted when they are erased."""
+
+    answer: BaseModel | None
+    customer_id: int
+
+
 #: Does a route's work in the transaction and returns its answer, or None for one without a body.
-Work = Callable[[Connection], Awaitable[BaseModel | None]]
+Work = Callable[[Connection], Awaitable[BaseModel | AboutCustomer | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +78,13 @@ class Once:
         """
         async with transaction as connection:
             if self.key is None:
-                return _response(status, _body(await work(connection)))
+                return _response(status, _read(await work(connection))[0])
             await self._claim(connection, caller, self.key)
             stored = await self._find(connection, caller, self.key)
             if stored is not None:
                 return stored
-            body = _body(await work(connection))
-            await self._store(connection, caller, self.key, status, body)
+            body, customer_id = _read(await work(connection))
+            await self._store(connection, caller, self.key, status=status, body=body, customer_id=customer_id)
         return _response(status, body)
 
     async def _claim(self, connection: Connection, caller: Caller, key: str) -> None:
@@ -107,15 +116,17 @@ class Once:
         body = await self.vault.open(connection, row["answer"], shop_id=caller.shop_id, purpose=_purpose(key))
         return _response(row["status"], body.encode(), {REPLAYED_HEADER: "true"})
 
-    async def _store(self, connection: Connection, caller: Caller, key: str, status: int, body: bytes) -> None:
+    async def _store(
+        self, connection: Connection, caller: Caller, key: str, *, status: int, body: bytes, customer_id: int | None
+    ) -> None:
         answer = await self.vault.seal(connection, body.decode(), shop_id=caller.shop_id, purpose=_purpose(key))
         await connection.execute(
             """
-            INSERT INTO idempotency_keys (shop_id, caller, route, key_hash, fingerprint, status, answer)
-            VALUES ($1, $2, $3, $4, $5, $6, $7)
+            INSERT INTO idempotency_keys (shop_id, caller, route, key_hash, fingerprint, status, answer, customer_id)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
             ON CONFLICT (shop_id, caller, route, key_hash) DO UPDATE
             SET fingerprint = EXCLUDED.fingerprint, status = EXCLUDED.status, answer = EXCLUDED.answer,
-                created_at = clock_timestamp()
+                customer_id = EXCLUDED.customer_id, created_at = clock_timestamp()
             """,
             caller.shop_id,
             caller.name,
@@ -124,6 +135,7 @@ class Once:
             self.fingerprint,
             status,
             answer,
+            customer_id,
         )
 
 
@@ -158,8 +170,10 @@ def _purpose(key: str) -> str:
     return f"idempotency/{_hash(key).hex()}/answer"
 
 
-def _body(answer: BaseModel | None) -> bytes:
-    return b"" if answer is None else answer.model_dump_json().encode()
+def _read(done: BaseModel | AboutCustomer | None) -> tuple[bytes, int | None]:
+    """Return the body of an answer, and the customer whom it is about."""
+    answer, customer_id = (done.answer, done.customer_id) if isinstance(done, AboutCustomer) else (done, None)
+    return b"" if answer is None else answer.model_dump_json().encode(), customer_id
 
 
 def _response(status: int, body: bytes, headers: dict[str, str] | None = None) -> Response:

@@ -18,7 +18,7 @@ from sellflow.edge.customer_accounts import (
     CustomerRefusedError,
 )
 from sellflow.edge.customer_tokens import CustomerSession, issue_token, unauthorized
-from sellflow.edge.idempotency import CurrentRequest
+from sellflow.edge.idempotency import AboutCustomer, CurrentRequest
 from sellflow.edge.limits import Kind, Limits
 from sellflow.edge.problems import Problem, problem_responses
 from sellflow.edge.refresh_tokens import RefusedTokenError, Renewal, ReusedTokenError
@@ -89,7 +89,7 @@ async def begin(request: Request, once: CurrentRequest, wanted: NewSession) -> R
     customer_id = await _identify(request, await _place(request, wanted, shop_id, app_id), wanted)
     settings: Settings = request.app.state.settings
 
-    async def work(connection: Connection) -> SessionAnswer:
+    async def work(connection: Connection) -> AboutCustomer:
         renewal = await refresh_tokens.begin_session(connection, shop_id, customer_id, ttl=settings.refresh_token_ttl)
         return await _answer(connection, shop_id, renewal, request)
 
@@ -109,7 +109,7 @@ async def refresh(request: Request, once: CurrentRequest, shown: ShownRefreshTok
     shop_id = await _shop_of(request, shown.refresh_token)
     settings: Settings = request.app.state.settings
 
-    async def work(connection: Connection) -> SessionAnswer:
+    async def work(connection: Connection) -> AboutCustomer:
         renewal = await refresh_tokens.renew_session(
             connection,
             shop_id,
@@ -206,15 +206,16 @@ async def _shop_of(request: Request, token: str) -> int:
     return shop_id
 
 
-async def _answer(connection: Connection, shop_id: int, renewal: Renewal, request: Request) -> SessionAnswer:
+async def _answer(connection: Connection, shop_id: int, renewal: Renewal, request: Request) -> AboutCustomer:
     settings: Settings = request.app.state.settings
     session = CustomerSession(shop_id, renewal.customer_id)
-    return SessionAnswer(
+    answer = SessionAnswer(
         token=await issue_token(connection, request.app.state.vault, session, ttl=settings.customer_token_ttl),
         expires_in=settings.customer_token_ttl,
         refresh_token=renewal.refresh_token,
         refresh_expires_in=settings.refresh_token_ttl,
     )
+    return AboutCustomer(answer, renewal.customer_id)
 
 
 def _refused(error: RefusedTokenError) -> Problem:

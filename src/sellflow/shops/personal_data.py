@@ -1,4 +1,4 @@
-"""What apps, shops and compliance itself hold of people."""
+"""What apps, shops, their settings and compliance itself hold of people."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ _END = "the end of a request"
 PERSONAL_DATA = RoomData(
     room="shops",
     tables=(
+        Table(name="shop_settings_changes", holds=Holds.SHOP, why="what a merchant set, and who did"),
+        Table(name="shop_settings", holds=Holds.SHOP, why="what a merchant set"),
         Table(name="compliance_exports", holds=Holds.PERSONAL, why="files that customers asked for", goes_with=_END),
         Table(name="compliance_requests", holds=Holds.PERSONAL, why="whom they are about", goes_with=_END),
         Table(name="tombstones", holds=Holds.SHOP, why="keyed hashes of who was erased"),

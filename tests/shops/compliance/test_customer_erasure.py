@@ -7,8 +7,14 @@ from collections.abc import AsyncIterator
 
 import orjson
 import pytest
+from pydantic import BaseModel
 
-from sellflow.postgres.database import Login, SessionConnection
+from sellflow.edge.callers import Caller
+from sellflow.edge.idempotency import AboutCustomer, Once
+from sellflow.edge.refresh_tokens import RefusedTokenError, begin_session, renew_session
+from sellflow.edge.sessions_api import ANONYMOUS
+from sellflow.postgres.database import Connection, Login, Pool, SessionConnection
+from sellflow.postgres.transactions import shop_transaction
 from sellflow.shops.compliance import event_log
 from sellflow.shops.compliance.models import State
 from tests.conftest import Tenant
@@ -62,6 +68,29 @@ async def call_shopify(owner: SessionConnection, tenant: Tenant, who: Someone) -
     )
 
 
+async def log_in(compliance: Compliance, web: Pool, tenant: Tenant, who: Someone) -> None:
+    """Have somebody log in and renew the session, and a program do something for them, all with idempotency keys."""
+    vault, customer_id = compliance.vault, who.customer_id
+
+    async def begin(connection: Connection) -> AboutCustomer:
+        renewal = await begin_session(connection, tenant.shop_id, customer_id, ttl=3600)
+        renewed = await renew_session(connection, tenant.shop_id, renewal.refresh_token, ttl=3600, leeway=0)
+        return AboutCustomer(Said(text=renewed.refresh_token), customer_id)
+
+    async def buy(_: Connection) -> Said:
+        return Said(text=who.email)
+
+    for name, work in ((ANONYMOUS, begin), (f"customer:{customer_id}", buy), ("merchant:42", begin)):
+        once = Once("POST /test", bytes(32), f"a key of {customer_id}", vault)
+        await once.run(Caller(tenant.shop_id, name), shop_transaction(web, tenant.shop_id), work)
+
+
+class Said(BaseModel):
+    """An answer."""
+
+    text: str
+
+
 async def totals(owner: SessionConnection) -> dict[str, object]:
     """What the books of all shops come to."""
     row = await owner.fetchrow(
@@ -77,13 +106,14 @@ async def totals(owner: SessionConnection) -> dict[str, object]:
 
 
 async def test_nothing_planted_survives_in_a_full_dump_and_another_customer_is_untouched(
-    compliance: Compliance, owner: SessionConnection, receiver: Receiver, tenant: Tenant
+    *, compliance: Compliance, owner: SessionConnection, web_pool: Pool, receiver: Receiver, tenant: Tenant
 ) -> None:
     await compliance.listen(receiver.url, "shopify.orders.#", "loyalty.#", "queue.dead_letter", shop_id=tenant.shop_id)
     await live(compliance, ZEPHYRINE, 1000)
     await live(compliance, ODALYS, 2000)
     for who in (ZEPHYRINE, ODALYS):
         await call_shopify(owner, tenant, who)
+        await log_in(compliance, web_pool, tenant, who)
     await compliance.consume()
     before, books = await dump(owner), await totals(owner)
     for table in (
@@ -94,6 +124,8 @@ async def test_nothing_planted_survives_in_a_full_dump_and_another_customer_is_u
         "orders",
         "outcomes",
         "admin_calls",
+        "customer_sessions",
+        "idempotency_keys",
     ):
         parts = {name: text for name, text in before.items() if name.startswith(table)}
         assert where_found(parts, ZEPHYRINE.data), f"nothing was planted in {table}"
@@ -111,12 +143,40 @@ async def test_nothing_planted_survives_in_a_full_dump_and_another_customer_is_u
     after = await dump(owner)
     assert where_found(after, ZEPHYRINE.data) == set()
     assert where_found(after, ODALYS.data) == where_found(before, ODALYS.data)
+    for table, number in (("customer_sessions", 2), ("refresh_tokens", 4), ("idempotency_keys", 3)):
+        rows = await owner.fetchval(f"SELECT count(*) FROM {table}")
+        assert rows == number, f"of {table} the other customer's stay, and nothing else"
     assert await totals(owner) == books | {"events": int(str(books["events"])) + 1}
     await check_books(owner)
     request = (await compliance.requests())[-1]
     assert (request.state, request.person) == (State.DONE, None)
     for table in ("events", "orders", "accounts", "dead_letters", "failed_attempts", "endpoint_attempts", "outcomes"):
         assert request.record[table] > 0, table
+    for table, number in (("customer_sessions", 2), ("refresh_tokens", 4), ("idempotency_keys", 3)):
+        assert request.record[table] == number, table
+
+
+async def test_a_session_that_is_renewed_meanwhile_ends_all_the_same(
+    compliance: Compliance, owner: SessionConnection, web_pool: Pool, tenant: Tenant
+) -> None:
+    """Whoever renews holds the session locked: the erasure waits, and takes the new token too."""
+    shop_id, customer_id = tenant.shop_id, ZEPHYRINE.customer_id
+    async with shop_transaction(web_pool, shop_id) as connection:
+        begun = await begin_session(connection, shop_id, customer_id, ttl=3600)
+    await compliance.deliver("customers/redact", ZEPHYRINE.redact(tenant.shop.domain))
+    await compliance.consume("compliance")
+    async with shop_transaction(web_pool, shop_id) as connection:
+        renewed = await renew_session(connection, shop_id, begun.refresh_token, ttl=3600, leeway=0)
+        erasing = asyncio.create_task(compliance.step())
+        async with asyncio.timeout(20):
+            while not await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
+                await asyncio.sleep(0)  # nothing but the server knows who waits
+    await erasing
+    async with shop_transaction(web_pool, shop_id) as connection:
+        with pytest.raises(RefusedTokenError, match="unknown"):
+            await renew_session(connection, shop_id, renewed.refresh_token, ttl=3600, leeway=0)
+    assert await owner.fetchval("SELECT count(*) FROM refresh_tokens") == 0
+    assert await owner.fetchval("SELECT count(*) FROM customer_sessions") == 0
 
 
 async def test_what_is_erased_leaves_no_dead_row_behind(

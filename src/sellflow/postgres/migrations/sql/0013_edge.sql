@@ -140,7 +140,7 @@ CREATE TABLE service_keys (
     scopes       text[] NOT NULL CHECK (cardinality(scopes) > 0),
     secret_hash  bytea NOT NULL CHECK (octet_length(secret_hash) = 32),
     -- The key that this one took the place of.
-    replaces     text REFERENCES service_keys,
+    replaces     text REFERENCES service_keys ON DELETE SET NULL,
     created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     expires_at   timestamptz,
     revoked_at   timestamptz,
@@ -233,16 +233,19 @@ CREATE TABLE idempotency_keys (
     status      smallint NOT NULL,
     -- Sealed: an answer may hold a secret that is shown once.
     answer      bytea NOT NULL,
+    -- The customer whom the answer is about, so that it goes when they are erased.
+    customer_id bigint,
     created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     UNIQUE NULLS NOT DISTINCT (shop_id, caller, route, key_hash)
 );
 CREATE INDEX idempotency_keys_age ON idempotency_keys (created_at);
+CREATE INDEX idempotency_keys_customer ON idempotency_keys (shop_id, customer_id) WHERE customer_id IS NOT NULL;
 CALL protect_tenant_table('idempotency_keys');
 -- Services of the whole installation find their own rows alone, not those of shops.
 CREATE POLICY admin_caller ON idempotency_keys TO sellflow_admin
     USING (shop_id = (SELECT current_shop()) OR (shop_id IS NULL AND (SELECT sees_installation())))
     WITH CHECK (shop_id = (SELECT current_shop()) OR (shop_id IS NULL AND (SELECT sees_installation())));
-GRANT SELECT, INSERT, UPDATE (fingerprint, status, answer, created_at) ON idempotency_keys
+GRANT SELECT, INSERT, UPDATE (fingerprint, status, answer, customer_id, created_at) ON idempotency_keys
     TO sellflow_web, sellflow_admin;
 
 -- Shop settings ------------------------------------------------------------------------------------------------
