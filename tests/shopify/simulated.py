@@ -14,6 +14,7 @@ from sellflow.postgres.database import SessionConnection
 from sellflow.roles import bind, serve_http
 from sellflow.shopify.domains import PLACEHOLDER
 from sellflow.simulator.app import create_app
+from sellflow.simulator.service import Simulator
 from tests.conftest import SECRET, Tenant
 
 SCHEMAS = Path(__file__).parents[2] / ".cache/shopify-schemas"
@@ -23,9 +24,10 @@ SCOPES = ("read_customers", "read_orders", "write_discounts")
 class SimulatedShopify:
     """Does what merchants, and Shopify itself, would do; and says what was asked of it."""
 
-    def __init__(self, url: str, client: httpx.AsyncClient) -> None:
+    def __init__(self, url: str, client: httpx.AsyncClient, simulator: Simulator) -> None:
         self.url = url
         self._client = client
+        self._simulator = simulator
 
     @property
     def pattern(self) -> str:
@@ -107,6 +109,10 @@ class SimulatedShopify:
         )
         return answer.json().get("data")
 
+    async def delivered(self, tenant: Tenant) -> None:
+        """Wait until every webhook of a shop has its outcome."""
+        await self._simulator.outbox(tenant.shop.domain).drain()
+
     async def accepts(self, tenant: Tenant, token: str) -> bool:
         """Say whether the Admin API takes a token."""
         answer = await self._client.get(
@@ -122,10 +128,11 @@ async def simulating() -> AsyncIterator[SimulatedShopify]:
     listener = bind("127.0.0.1", 0, setting="SELLFLOW_SIMULATOR_PORT")
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     stop = asyncio.Event()
-    server = asyncio.create_task(serve_http(create_app(total_seconds=5, schema_dir=SCHEMAS), listener, stop))
+    app = create_app(total_seconds=5, schema_dir=SCHEMAS)
+    server = asyncio.create_task(serve_http(app, listener, stop))
     try:
         async with httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as client:
-            yield SimulatedShopify(url, client)
+            yield SimulatedShopify(url, client, app.state.simulator)
     finally:
         stop.set()
         await server

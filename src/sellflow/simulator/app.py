@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sellflow.simulator import order_routes, run_routes, shop_routes
+from sellflow.simulator import compliance, order_routes, run_routes, shop_routes
 from sellflow.simulator.accounts import routes as accounts
 from sellflow.simulator.embedding import admin_page, app_proxy
 from sellflow.simulator.graphql import control as admin_control
@@ -39,6 +39,7 @@ def create_app(
             *shop_routes.ROUTES,
             *order_routes.ROUTES,
             *run_routes.ROUTES,
+            *compliance.ROUTES,
             *oauth_control.ROUTES,
             *oauth_routes.ROUTES,
             *admin_page.ROUTES,

@@ -214,3 +214,10 @@ class CustomerInput(Sending):
     email: str | None = None
     tags: str | None = None
     note: str | None = None
+
+
+class ComplianceInput(Sending):
+    """The customer whose data is asked for or erased, with these orders; all of theirs, if none are named."""
+
+    customer_id: int
+    order_ids: list[int] | None = None
