@@ -21,14 +21,15 @@ def with_settings(database: Database, **changes: object) -> Database:
 
 @asynccontextmanager
 async def serving(
-    database: Database, change: Callable[[WebApplication], None] = lambda _: None
+    database: Database, change: Callable[[WebApplication], None] = lambda _: None, *, installs: bool = False
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Serve the web role and yield a client of it; none of its answers may set a cookie.
 
-    `change` is made to the application before it serves.
+    `change` is made to the application before it serves. Unless it `installs`, session tokens are not exchanged.
     """
     app = WebApplication(database, build_registry(database.settings))
-    app.api.state.install_shop = None  # it would ask Shopify itself
+    if not installs:
+        app.api.state.install_shop = None  # it would ask Shopify itself
     change(app)
     # The socket listens already: what comes before the server is up waits in its backlog.
     listener = bind("127.0.0.1", 0, setting="SELLFLOW_WEB_PORT")
