@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
 
 import httpx
 import pytest
@@ -109,8 +108,8 @@ async def test_a_file_that_is_deleted_meanwhile_does_not_look_whole(
     async with (
         serving(with_settings(database, admin_pool_size=1)) as client,
         client.stream("GET", f"{PATH}/{request_id}/export", headers=merchant(tenant)) as answer,
-        aclosing(answer.aiter_raw()) as parts,
     ):
+        parts = answer.aiter_raw()
         await anext(parts)
         async with asyncio.timeout(10):
             assert (await client.get(PATH, headers=merchant(tenant))).status_code == 200

@@ -24,7 +24,7 @@ from sellflow.simulator.schemas import ComplianceInput, Sending
 async def data_request(request: Request) -> Response:
     """POST /shops/{domain}/compliance/data_request: a customer wants to know what is stored of them."""
     wanted = await parsed(request, ComplianceInput)
-    number = {"data_request": {"id": simulator_of(request).shopify.ids()}}
+    number: Json = {"data_request": {"id": simulator_of(request).shopify.ids()}}
     return await _about_customer(request, wanted, "customers/data_request", "orders_requested", number)
 
 
