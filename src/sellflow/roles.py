@@ -46,12 +46,15 @@ from sellflow.secrets.personal_data import PERSONAL_DATA as OF_SECRETS
 from sellflow.secrets.setup import check_keys, ensure_keys
 from sellflow.secrets.unsealed import empty_file
 from sellflow.settings import Settings
+from sellflow.shopify.admin.opening import AdminClients
 from sellflow.shopify.personal_data import PERSONAL_DATA as OF_SHOPIFY
 from sellflow.shops import handlers as shops
 from sellflow.shops.call_jobs import prune_admin_calls
 from sellflow.shops.compliance import handlers as compliance
 from sellflow.shops.compliance.fulfilment import fulfil_compliance
 from sellflow.shops.personal_data import PERSONAL_DATA as OF_SHOPS
+from sellflow.shops.reconciliation import handlers as reconciliation
+from sellflow.shops.reconciliation.handlers import begin_reconciliations
 from sellflow.shops.store import seal_app_secrets
 from sellflow.shops.token_jobs import announce_installations, renew_tokens
 from sellflow.status.health import Health
@@ -65,7 +68,7 @@ Serve = Callable[[asyncio.Event], Awaitable[None]]
 HAND_BACK_WITHIN = 3.0
 
 
-def build_registry(settings: Settings, vault: Vault | None = None) -> Registry:
+def build_registry(settings: Settings, vault: Vault | None = None, clients: AdminClients | None = None) -> Registry:
     """Return the subscriptions of every domain, and of the services that the settings name.
 
     A process that has a vault lends it, so that keys are unwrapped once; nobody else needs one to know what there is.
@@ -77,7 +80,8 @@ def build_registry(settings: Settings, vault: Vault | None = None) -> Registry:
     """
     services = [service.subscription for service in load_services(settings)]
     told = outgoing.subscriptions(settings, vault or build_vault(settings))
-    return Registry([loyalty.subscription, shops.subscription, compliance.subscription, *told, *services])
+    asked = reconciliation.subscription(settings, clients or AdminClients(settings))
+    return Registry([loyalty.subscription, shops.subscription, compliance.subscription, asked, *told, *services])
 
 
 def build_inventory(settings: Settings) -> Inventory:
@@ -220,7 +224,8 @@ def worker(database: Database, queues: Sequence[str] = ()) -> Serve:
         await check_revision(database, Login.WORKER)
         vault = build_vault(settings)
         await check_keys(database, Login.WORKER, vault)
-        registry = build_registry(settings, vault)
+        clients = AdminClients(settings)
+        registry = build_registry(settings, vault, clients)
         unknown = set(queues) - set(registry.subscriptions)
         if unknown:
             known = ", ".join(registry.subscriptions)
@@ -229,14 +234,16 @@ def worker(database: Database, queues: Sequence[str] = ()) -> Serve:
             )
         subscriptions = [each for name, each in registry.subscriptions.items() if name in queues or not queues]
         await check_queues(database, (each.queue for each in subscriptions))
-        pool = await database.pool(
-            Login.WORKER, purpose="worker", size=len(subscriptions) * settings.worker_consumers + 1
-        )
+        served = [
+            each
+            for each in subscriptions
+            for _ in range(min(each.consumers or settings.worker_consumers, settings.worker_consumers))
+        ]
+        pool = await database.pool(Login.WORKER, purpose="worker", size=len(served) + 1)
         wake_ups = WakeUps(database)
         consumers = [
             Consumer(subscription=each, registry=registry, pool=pool, wake_ups=wake_ups, settings=settings)
-            for each in subscriptions
-            for _ in range(settings.worker_consumers)
+            for each in served
         ]
 
         health = Health(lambda: check_schema(pool), stop=stop, loops=consumers, stuck_after=settings.worker_stuck_after)
@@ -251,6 +258,7 @@ def worker(database: Database, queues: Sequence[str] = ()) -> Serve:
             await _drain(tasks, settings.worker_grace)
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
+            await clients.close()
             await close_pool(pool)
 
     return serve
@@ -326,6 +334,7 @@ def periodic_jobs(settings: Settings) -> list[Job]:
         renew_tokens(settings),
         prune_admin_calls(settings),
         announce_installations(registry),
+        begin_reconciliations(registry, settings),
         fulfil_compliance(settings, build_inventory(settings), build_vault(settings)),
     ]
 

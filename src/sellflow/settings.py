@@ -96,6 +96,10 @@ class Settings(BaseSettings):
     transaction_idle_limit: float = Field(ge=0)
     transaction_active_limit: float = Field(ge=0)
 
+    reconciliation_interval: float = Field(ge=1)
+    reconciliation_settle: float = Field(ge=0)
+    reconciliation_budget: float = Field(gt=0, le=600)
+
     outgoing_timeout: float = Field(gt=0, le=15)
     outgoing_private_networks: str
 

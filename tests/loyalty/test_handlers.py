@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from itertools import count, pairwise
 from random import Random
@@ -13,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sellflow.loyalty.models import Rounding
-from sellflow.loyalty.store import set_spend_rule
+from sellflow.loyalty.store import set_spend_rule, start_earning
 from sellflow.postgres.database import Database, Login, close_pool
 from tests.conftest import Tenant
 from tests.loyalty.conftest import News, Store
-from tests.loyalty.orders import at, cents, order, refund
+from tests.loyalty.orders import MORNING, at, cents, order, refund
 
 CREATED, PAID, UPDATED = "orders/create", "orders/paid", "orders/updated"
 
@@ -174,6 +175,22 @@ async def test_what_is_taken_back_follows_the_rule_that_gave_it(store: Store, te
     assert len(await store.postings(1)) == 2
     rates = await store.owner.fetch("SELECT snapshot ->> 'points_per_unit' AS rate FROM transfers ORDER BY transfer_id")
     assert [row["rate"] for row in rates] == ["1", "1", "2"]
+
+
+async def test_orders_from_before_earning_began_bring_nothing_and_later_ones_do(store: Store, tenant: Tenant) -> None:
+    await start_earning(store.owner, tenant.shop_id, MORNING + timedelta(seconds=5))
+    await store.hear(tenant, (PAID, order(1, created_at=at(4))), (PAID, order(2, created_at=at(5))))
+    assert await store.postings(1) == []
+    assert await store.postings(2) == [("earn", 7, 25)]
+
+
+async def test_an_order_that_earned_keeps_its_points_when_earning_is_said_to_begin_later(
+    store: Store, tenant: Tenant
+) -> None:
+    await store.hear(tenant, (PAID, order(1, created_at=at(4))))
+    await start_earning(store.owner, tenant.shop_id, MORNING + timedelta(seconds=5))
+    await store.hear(tenant, (UPDATED, order(1, created_at=at(4), updated_at=at(9))))
+    assert await store.postings(1) == [("earn", 7, 25)]
 
 
 async def test_an_order_without_customer_is_kept_until_there_is_one(store: Store, tenant: Tenant) -> None:

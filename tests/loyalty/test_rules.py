@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from functools import reduce
@@ -24,6 +25,8 @@ from sellflow.loyalty.rules import (
 )
 from sellflow.loyalty.store import unknown_order
 from tests.loyalty.orders import MORNING
+
+LATER = MORNING + timedelta(days=1)
 
 money = st.integers(0, 10**7).map(lambda number: Decimal(number) / 100)
 rates = st.integers(1, 2000).map(lambda number: Decimal(number) / 100)
@@ -224,7 +227,9 @@ def test_an_order_that_moved_is_taken_from_the_one_and_given_to_the_other() -> N
         (state(snapshot(status="partially_paid")), rule(), "is partially paid"),
         (state(snapshot(customer=None)), rule(), "no customer yet"),
         (state(snapshot()), rule(), "already says so"),
+        (state(snapshot()), replace(rule(), starts_at=LATER), f"elder than {LATER:%Y-%m-%d}"),
     ],
 )
 def test_there_is_a_reason_for_nothing(known: OrderState, spend: SpendRule | None, words: str) -> None:
-    assert words in reason_for_nothing(known, spend)
+    pinned = None if spend and spend.starts_at else spend
+    assert words in reason_for_nothing(known, pinned, spend)

@@ -105,7 +105,7 @@ def test_a_mutation_that_lost_its_key_is_complained_about(name: str) -> None:
             'metafieldsSet(metafields: $metafields) @idempotent(key: "k")',
             "does not document that it supports @idempotent",
         ),
-        ("orders", "subtotalPriceSet", "subtotalPrice", "deprecated"),
+        ("order_by_id", "subtotalPriceSet", "subtotalPrice", "deprecated"),
         ("shop", "ianaTimezone", "timeZone", "Cannot query field 'timeZone'"),
         ("customers", "$first: Int!", "$first: String!", "expecting type 'Int'"),
         ("discount_code_create", "code field", "code fields", "Cannot query field 'fields'"),
@@ -121,7 +121,7 @@ def test_only_the_changes_of_stock_know_a_call_by_its_key() -> None:
     keyed = {name for name, each in DOCUMENTS.items() if each.is_idempotent}
     assert keyed == {"inventory_adjust", "inventory_set", "inventory_move", "inventory_activate"}
     assert all(DOCUMENTS[name].is_mutation for name in keyed)
-    assert not DOCUMENTS["orders"].is_mutation
+    assert not DOCUMENTS["order_by_id"].is_mutation
 
 
 @pytest.mark.conformance

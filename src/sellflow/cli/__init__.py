@@ -18,6 +18,7 @@ from sellflow.cli import (
     jobs,
     keys,
     queues,
+    reconcile,
     roles,
     secrets,
     settings,
@@ -53,6 +54,7 @@ topics.register(app)
 jobs.register(app)
 keys.register(app)
 compliance.register(app)
+reconcile.register(app)
 
 
 def main() -> None:

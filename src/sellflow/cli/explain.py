@@ -26,6 +26,7 @@ from sellflow.queue.story import (
     letters_about,
     messages_of,
 )
+from sellflow.queue.topics import RECONCILED
 from sellflow.shops import store as shops
 
 console = Console(highlight=False)
@@ -174,12 +175,16 @@ def _events_table(story: Story) -> Table:
             f"{event.received_at:%Y-%m-%d %H:%M:%S}",
             str(event.event_id),
             event.topic,
-            event.webhook_id or "",
+            "none came: found by reconciliation" if _was_found(event) else event.webhook_id or "",
             event.queue or "",
             str(event.attempts or ""),
             Text("\n".join([*told, outcome] if outcome else told) or "stored; no queue wants this topic"),
         )
     return table
+
+
+def _was_found(event: ToldEvent) -> bool:
+    return bool(event.webhook_id) and str(event.webhook_id).startswith(RECONCILED)
 
 
 def _is_of(letter: ToldLetter, event: ToldEvent) -> bool:

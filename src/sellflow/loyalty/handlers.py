@@ -63,6 +63,7 @@ class KnownOrder:
     refunds: Sequence[Refund]
     posted: Posted
     rule: SpendRule | None
+    in_force: SpendRule | None
     event: Event
 
 
@@ -79,7 +80,12 @@ async def record_orders(
     refunds, posted = await _read_history(connection, news, known_before)
     orders = {
         key: KnownOrder(
-            state, refunds.get(key, ()), posted.get(key, Posted({}, 0)), _rule(state, rules), news[key][-1][0]
+            state,
+            refunds.get(key, ()),
+            posted.get(key, Posted({}, 0)),
+            _rule(state, rules),
+            next(reversed(rules.get(state.shop_id, ())), None),
+            news[key][-1][0],
         )
         for key, state in states.items()
     }
@@ -120,7 +126,7 @@ def _revised(state: OrderState, orders: Sequence[Order], rules: Mapping[int, Seq
     for order in orders:
         state = revise(state, order)
     in_force = rules.get(state.shop_id)
-    if state.rule_id is None and in_force and is_earning(state):
+    if state.rule_id is None and in_force and is_earning(state) and in_force[-1].counts(state.ordered_at):
         state = state._replace(rule_id=in_force[-1].rule_id, rule_version=in_force[-1].version)
     return state
 
@@ -210,7 +216,7 @@ def _snapshot(order: KnownOrder, rule: SpendRule, target: int) -> dict[str, str 
 
 def _sentence(order: KnownOrder, movements: Sequence[Movement]) -> str:
     if not movements:
-        return reason_for_nothing(order.state, order.rule)
+        return reason_for_nothing(order.state, order.rule, order.in_force)
     return "; ".join(
         f"{'earned' if each.points > 0 else 'took back'} {abs(each.points)} points, customer {each.customer_id}"
         for each in movements

@@ -124,6 +124,12 @@ class SpendRule:
     version: int
     points_per_unit: Decimal
     rounding: Rounding
+    #: Orders placed before it bring nothing: the history of a shop that installs the app today. None counts them all.
+    starts_at: datetime | None = None
+
+    def counts(self, ordered_at: datetime | None) -> bool:
+        """Say whether an order of that moment is one that brings points."""
+        return self.starts_at is None or ordered_at is None or ordered_at >= self.starts_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,12 +144,15 @@ def _is_later(order: Order, state: OrderState) -> bool:
     return (order.revised_at, order.customer_id) > (state.customer_revised_at, state.customer_id)
 
 
-def reason_for_nothing(state: OrderState, rule: SpendRule | None) -> str:
-    """Say in one sentence why an order has no points (yet); None of it is an error."""
+def reason_for_nothing(state: OrderState, rule: SpendRule | None, in_force: SpendRule | None) -> str:
+    """Say in one sentence why an order has no points (yet); none of it is an error.
+
+    `rule` is the one that the order was paid under, `in_force` the shop's present one.
+    """
     if state.revised_at is None:
         return "kept: the order itself has not arrived yet"
-    if rule is None:
-        return "kept: the shop has no earning rule"
+    if in_force is None or (rule is None and not in_force.counts(state.ordered_at)):
+        return _not_covered(in_force)
     if state.cancelled_at is not None:
         return "worth no points: the order was cancelled"
     if not is_earning(state):
@@ -157,3 +160,9 @@ def reason_for_nothing(state: OrderState, rule: SpendRule | None) -> str:
     if state.customer_id is None:
         return "kept: the order has no customer yet, points come when there is one"
     return "nothing to post: the ledger already says so"
+
+
+def _not_covered(in_force: SpendRule | None) -> str:
+    if in_force is None:
+        return "kept: the shop has no earning rule"
+    return f"worth no points: the order is elder than {in_force.starts_at:%Y-%m-%d}, when earning began"

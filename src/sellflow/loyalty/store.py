@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 from decimal import Decimal
 
 import asyncpg
@@ -192,16 +193,17 @@ async def read_rules(connection: Connection, shop_ids: Iterable[int]) -> dict[in
     """Return every version of the shops' rules for spending, the one in force last."""
     rows = await connection.fetch(
         """
-        SELECT shop_id, rule_id, version, points_per_unit, rounding
-        FROM earning_rule_versions
-        WHERE shop_id = ANY ($1::bigint[])
-        ORDER BY rule_id, version
+        SELECT v.shop_id, v.rule_id, v.version, v.points_per_unit, v.rounding, r.starts_at
+        FROM earning_rule_versions v JOIN earning_rules r USING (rule_id)
+        WHERE v.shop_id = ANY ($1::bigint[])
+        ORDER BY v.rule_id, v.version
         """,
         list(set(shop_ids)),
     )
     rules: dict[int, list[SpendRule]] = defaultdict(list)
     for row in rows:
-        rule = SpendRule(row["rule_id"], row["version"], row["points_per_unit"], Rounding(row["rounding"]))
+        rounding = Rounding(row["rounding"])
+        rule = SpendRule(row["rule_id"], row["version"], row["points_per_unit"], rounding, row["starts_at"])
         rules[row["shop_id"]].append(rule)
     return rules
 
@@ -234,7 +236,12 @@ async def set_spend_rule(
             points_per_unit,
             rounding.value,
         )
-    return SpendRule(rule_id, version, points_per_unit, rounding)
+    return SpendRule(rule_id, version, points_per_unit, rounding, current[0].starts_at if current else None)
+
+
+async def start_earning(connection: SessionConnection, shop_id: int, starts_at: datetime) -> None:
+    """Have a shop's orders bring points from a moment on; what elder ones brought already stays as it is."""
+    await connection.execute("UPDATE earning_rules SET starts_at = $2 WHERE shop_id = $1", shop_id, starts_at)
 
 
 def _key_arguments(keys: Collection[OrderKey]) -> tuple[list[int], list[int]]:

@@ -9,8 +9,8 @@ from prometheus_client import Counter
 
 from sellflow.postgres.database import Connection, SessionConnection
 from sellflow.queue.registry import Registry
-from sellflow.queue.routing import announcements, sending
-from sellflow.queue.topics import EmittedEvent
+from sellflow.queue.routing import Routes, announcements, sending
+from sellflow.queue.topics import EmittedEvent, FedEvent
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +25,20 @@ WITH emitted AS (
     SELECT (now() AT TIME ZONE 'UTC')::date, nextval('event_ids'),
            s.app_id, s.shop_id, s.domain, e.topic, e.key, e.payload
     FROM emitted e JOIN shops s USING (shop_id)
+    RETURNING day, event_id, shop_id, topic, key
+)
+"""
+
+_FED = """
+WITH incoming AS (
+    SELECT * FROM unnest($2::text[], $3::text[], $4::text[], $5::bytea[]) AS i (topic, key, webhook_id, payload)
+), fresh AS MATERIALIZED (
+    SELECT webhook_id FROM receive_once($1, $4::text[]) AS r (webhook_id)
+), stored AS (
+    INSERT INTO events (day, event_id, app_id, shop_id, shop_domain, topic, key, webhook_id, payload)
+    SELECT (now() AT TIME ZONE 'UTC')::date, nextval('event_ids'),
+           s.app_id, s.shop_id, s.domain, i.topic, i.key, i.webhook_id, i.payload
+    FROM incoming i JOIN fresh USING (webhook_id) JOIN shops s ON s.shop_id = $1
     RETURNING day, event_id, shop_id, topic, key
 )
 """
@@ -59,6 +73,27 @@ async def emit(connection: Connection, registry: Registry, events: Sequence[Emit
             unrouted_total.labels(event.topic).inc()
     for topic in unrouted:
         log.debug("queue.unrouted", topic=topic, meaning="declared, but no queue subscribes to it")
+
+
+async def feed(connection: Connection, routes: Routes, shop_id: int, events: Sequence[FedEvent]) -> int:
+    """Store what a webhook should have brought, as if it had come now; return how many were not there before.
+
+    Runs in a worker's transaction. An identity that was received or fed before, in whatever process, is left out.
+    """
+    if not events:
+        return 0
+    unique = {event.identity: event for event in events}
+    queues = await routes.topics_by_queue(connection, {event.topic for event in events})
+    fed = await connection.fetchval(
+        _statement(_FED, "stored", list(queues), parameter=6),
+        shop_id,
+        [event.topic for event in unique.values()],
+        [event.key for event in unique.values()],
+        list(unique),
+        [event.payload for event in unique.values()],
+        *queues.values(),
+    )
+    return int(fed or 0)
 
 
 async def adopt(connection: SessionConnection, registry: Registry) -> int:

@@ -17,6 +17,9 @@ from sellflow.queue.retries import RetryPolicy
 #: Emitted by the queue itself, for whoever subscribes to it.
 DEAD_LETTER_TOPIC = "queue.dead_letter"
 
+#: How the identity of an event begins that no webhook brought, where others have their Webhook-Id.
+RECONCILED = "reconciled/"
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -41,6 +44,20 @@ class EmittedEvent:
     shop_id: int
     topic: str
     key: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FedEvent:
+    """A webhook that never came, made up from what Shopify says when it is asked.
+
+    `identity` stands for its Webhook-Id and begins with RECONCILED: of one resource and revision it is always the
+    same.
+    """
+
+    topic: str
+    key: str
+    identity: str
     payload: bytes
 
 
@@ -97,6 +114,9 @@ class Subscription:
 
     `binds` are the patterns that its queue is bound to from the start, where these are not simply its handlers':
     whoever subscribes to more at run time binds that.
+
+    `consumers` is how many of them a worker runs where the settings' number would be too many: each holds a
+    connection, and a queue that is quiet for most of the day needs one.
     """
 
     def __init__(
@@ -106,8 +126,10 @@ class Subscription:
         *,
         announces: bool = True,
         binds: Sequence[str] | None = None,
+        consumers: int | None = None,
     ) -> None:
         self.queue = queue
+        self.consumers = consumers
         self.topics: Mapping[str, str] = MappingProxyType(dict(topics or {}))
         self.announces = announces
         self._binds = binds

@@ -11,7 +11,10 @@ from sellflow.errors import PermanentError
 from sellflow.postgres.database import Connection
 from sellflow.queue import Event, Outbox, Subscription, json_of
 from sellflow.shopify.tokens.store import erase_tokens, set_scopes
+from sellflow.shops.customers.payloads import Deleted, parse_customer
+from sellflow.shops.customers.store import delete_customers, write_customers
 from sellflow.shops.installation_store import installed_since
+from sellflow.shops.models import Customer
 from sellflow.shops.store import domains_of, mark_uninstalled
 
 #: A shop has a token that it had not before: work for it may begin.
@@ -26,6 +29,9 @@ subscription = Subscription(
         "shopify.app.scopes_update": "a shop granted the app other access scopes",
         INSTALLED: "a shop installed the app, or granted it anew",
         REINSTALL_NEEDED: "Shopify refuses the shop's tokens until somebody opens the app there",
+        "shopify.customers.create": "a customer was added",
+        "shopify.customers.update": "something about a customer changed",
+        "shopify.customers.delete": "a customer was deleted",
     },
 )
 
@@ -89,3 +95,21 @@ async def record_scopes(
         [(event.shop_id, change.updated_at or event.received_at, list(change.current)) for event, change in batch],
     )
     return {event.event_id: f"{len(change.current)} scopes are granted" for event, change in batch}
+
+
+@subscription.handler("shopify.customers.create", "shopify.customers.update", parse=parse_customer)
+async def record_customers(
+    connection: Connection, batch: Sequence[tuple[Event, Customer]], _outbox: Outbox
+) -> Mapping[int, str]:
+    """Keep what a batch says of customers, where it is newer than what is known."""
+    await write_customers(connection, [(event.shop_id, customer) for event, customer in batch])
+    return {event.event_id: f"knows customer {customer.customer_id}" for event, customer in batch}
+
+
+@subscription.handler("shopify.customers.delete", parse=json_of(Deleted))
+async def forget_deleted(
+    connection: Connection, batch: Sequence[tuple[Event, Deleted]], _outbox: Outbox
+) -> Mapping[int, str]:
+    """Forget customers that were deleted at Shopify, which allows it only for those without orders."""
+    await delete_customers(connection, [(event.shop_id, customer.id) for event, customer in batch])
+    return {event.event_id: f"forgot customer {customer.id}" for event, customer in batch}

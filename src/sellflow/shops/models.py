@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +62,19 @@ class Announcement:
     domain: str
     scopes: Sequence[str]
     broken: str | None
+
+
+class Customer(NamedTuple):
+    """A customer as Shopify described it at `revised_at`."""
+
+    customer_id: int
+    email: str | None
+    phone: str | None
+    first_name: str | None
+    last_name: str | None
+    locale: str | None
+    state: str
+    tags: str
+    accepts_marketing: bool
+    created_at: datetime | None
+    revised_at: datetime

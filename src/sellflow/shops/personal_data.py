@@ -13,6 +13,21 @@ PERSONAL_DATA = RoomData(
         Table(name="shop_settings", holds=Holds.SHOP, why="what a merchant set"),
         Table(name="compliance_exports", holds=Holds.PERSONAL, why="files that customers asked for", goes_with=_END),
         Table(name="compliance_requests", holds=Holds.PERSONAL, why="whom they are about", goes_with=_END),
+        Table(
+            name="customers",
+            holds=Holds.PERSONAL,
+            why="who they are",
+            erase="""
+                DELETE FROM customers c USING subject s
+                WHERE c.shop_id = s.shop_id AND c.customer_id = s.customer_id
+            """,
+            export="""
+                SELECT c.* FROM subject s
+                JOIN customers c ON c.shop_id = s.shop_id AND c.customer_id = s.customer_id
+            """,
+        ),
+        Table(name="reconciliations", holds=Holds.SHOP, why="up to when it is complete"),
+        Table(name="imports", holds=Holds.SHOP, why="how far they came"),
         Table(name="tombstones", holds=Holds.SHOP, why="keyed hashes of who was erased"),
         Table(name="compliance_progress", holds=Holds.INSTALLATION, why="how far the log was searched"),
         Table(name="apps", holds=Holds.INSTALLATION, why="client ids and secrets"),

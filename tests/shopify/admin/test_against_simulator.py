@@ -20,7 +20,7 @@ from sellflow.shopify.documents.bulk_operations import BULK_CUSTOMERS, BULK_MODE
 from sellflow.shopify.documents.customers import CUSTOMERS
 from sellflow.shopify.documents.installation import CURRENT_APP_INSTALLATION, SHOP
 from sellflow.shopify.documents.inventory import INVENTORY_ADJUST, INVENTORY_LEVEL
-from sellflow.shopify.documents.orders import ORDER_REVISIONS, ORDERS, ORDERS_SIZES
+from sellflow.shopify.documents.orders import ORDER_BY_ID, ORDER_BY_ID_SIZES, ORDER_REVISIONS, ORDER_REVISIONS_SIZES
 from sellflow.shopify.documents.rewards import DISCOUNT_CODE_CREATE, DISCOUNT_CODE_LOOKUP
 from sellflow.simulator.graphql.stock import ITEM_OFFSET
 from sellflow.simulator.refund_payloads import LOCATION_ID
@@ -78,9 +78,11 @@ async def test_queries_are_answered_into_their_models(shop: Shop, owner: Session
     installation = await shop.client.fetch(shop.id, CURRENT_APP_INSTALLATION)
     granted = {each.handle for each in installation.current_app_installation.access_scopes}
     assert set(SCOPES) <= granted
-    found = await shop.client.fetch(shop.id, ORDERS, {**ORDERS_SIZES, "sortKey": "ID"})
-    assert len(found.orders.nodes) == 2
-    assert found.orders.nodes[0].line_items.nodes
+    found = await shop.client.fetch(shop.id, ORDER_REVISIONS, {**ORDER_REVISIONS_SIZES, "sortKey": "ID"})
+    assert len(found.orders.nodes) == 5
+    whole = await shop.client.fetch(shop.id, ORDER_BY_ID, {**ORDER_BY_ID_SIZES, "id": found.orders.nodes[0].id})
+    assert whole.order is not None
+    assert whole.order.line_items.nodes
     shown = await shop.simulated.do("GET", f"{shop.path}/admin-api")
     [bucket] = shown["buckets"].values()
     level = await owner.fetchval("SELECT (restored_bucket(b, clock_timestamp())).level FROM admin_buckets b")
@@ -114,8 +116,8 @@ async def test_pages_are_walked_through_and_gone_on_with(shop: Shop) -> None:
 
 
 async def test_pages_that_would_cost_too_much_are_made_smaller(shop: Shop) -> None:
-    variables = {**ORDERS_SIZES, "first": 16, "sortKey": "ID"}
-    leaves = read_pages(shop.client, shop.id, ORDERS, variables, lambda found: found.orders)
+    variables = {"refunds": 250, "first": 16, "sortKey": "ID"}
+    leaves = read_pages(shop.client, shop.id, ORDER_REVISIONS, variables, lambda found: found.orders)
     found = [leaf async for leaf in leaves]
     assert found[-1].total == 5
     assert len(found) > 1
@@ -194,7 +196,7 @@ async def test_a_shop_with_too_many_bulk_operations_is_busy_and_takes_it_later(s
 
 
 async def test_order_revisions_are_cheap(shop: Shop) -> None:
-    found = await shop.client.fetch(shop.id, ORDER_REVISIONS, {"first": 5, "sortKey": "UPDATED_AT"})
+    found = await shop.client.fetch(shop.id, ORDER_REVISIONS, {"first": 5, "refunds": 10, "sortKey": "UPDATED_AT"})
     assert len(found.orders.nodes) == 5
 
 

@@ -29,7 +29,6 @@ from tests.shopify.test_documents import DOCUMENTS
 pytestmark = pytest.mark.skipif(not SCHEMAS.exists(), reason="Shopify's schemas are not here: make install")
 
 SIZES: dict[str, dict[str, int]] = {
-    "orders": orders.ORDERS_SIZES,
     "order_revisions": orders.ORDER_REVISIONS_SIZES,
     "order_by_id": orders.ORDER_BY_ID_SIZES,
     "refund_by_id": orders.REFUND_BY_ID_SIZES,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from sellflow.shopify.documents.customers import EmailAddress
 from sellflow.shopify.documents.document import Document
 from sellflow.shopify.documents.nodes import MoneyBag, Node, Page, Reference
 
@@ -18,9 +19,14 @@ class LineItem(Reference):
     """A line as it was bought; `current_quantity` is what edits and refunds left of it."""
 
     title: str
+    variant_title: str | None
     sku: str | None
+    vendor: str | None
     quantity: int
     current_quantity: int
+    is_gift_card: bool
+    requires_shipping: bool
+    taxable: bool
     product: Reference | None
     variant: Reference | None
     original_unit_price_set: MoneyBag
@@ -50,6 +56,7 @@ class RefundShippingLine(Reference):
     """Shipping that was given back."""
 
     subtotal_amount_set: MoneyBag
+    tax_amount_set: MoneyBag
 
 
 class Transaction(Reference):
@@ -57,6 +64,8 @@ class Transaction(Reference):
 
     kind: str
     status: str
+    gateway: str | None
+    created_at: datetime
     processed_at: datetime | None
     amount_set: MoneyBag
 
@@ -68,6 +77,7 @@ class Refund(Reference):
     created_at: datetime | None
     processed_at: datetime
     note: str | None
+    order: Reference
     total_refunded_set: MoneyBag
     refund_line_items: Page[RefundLineItem]
     order_adjustments: Page[OrderAdjustment]
@@ -79,6 +89,9 @@ class Buyer(Reference):
     """Whose order it is."""
 
     legacy_resource_id: int
+    first_name: str | None
+    last_name: str | None
+    default_email_address: EmailAddress | None
 
 
 class OrderHead(Reference):
@@ -86,8 +99,10 @@ class OrderHead(Reference):
 
     legacy_resource_id: int
     name: str
+    order_number: int
     email: str | None
     phone: str | None
+    note: str | None
     created_at: datetime
     updated_at: datetime
     processed_at: datetime
@@ -102,6 +117,7 @@ class OrderHead(Reference):
     test: bool
     tags: tuple[str, ...]
     discount_codes: tuple[str, ...]
+    source_name: str | None
     subtotal_price_set: MoneyBag | None
     total_price_set: MoneyBag
     total_tax_set: MoneyBag | None
@@ -110,17 +126,17 @@ class OrderHead(Reference):
     customer: Buyer | None
 
 
-class Order(OrderHead):
-    """An order with its lines and refunds, as many as were asked for."""
-
-    line_items: Page[LineItem]
-    refunds: tuple[Refund, ...]
-
-
 class RefundRevision(Reference):
     """That there is a refund."""
 
     created_at: datetime | None
+
+
+class Order(OrderHead):
+    """An order with a page of its lines; its refunds are named only."""
+
+    line_items: Page[LineItem]
+    refunds: tuple[RefundRevision, ...]
 
 
 class OrderRevision(Reference):
@@ -129,13 +145,9 @@ class OrderRevision(Reference):
     legacy_resource_id: int
     created_at: datetime
     updated_at: datetime
+    cancelled_at: datetime | None
+    display_financial_status: str | None
     refunds: tuple[RefundRevision, ...]
-
-
-class Orders(Node):
-    """Answers `orders`."""
-
-    orders: Page[Order]
 
 
 class OrderRevisions(Node):
@@ -156,15 +168,11 @@ class RefundById(Node):
     refund: Refund | None
 
 
-_DETAILS = ("fields_order", "fields_line_item", "fields_refund", "fields_money")
-
-ORDERS = Document("orders", Orders, _DETAILS)
 ORDER_REVISIONS = Document("order_revisions", OrderRevisions)
-ORDER_BY_ID = Document("order_by_id", OrderById, _DETAILS)
+ORDER_BY_ID = Document("order_by_id", OrderById, ("fields_order", "fields_line_item", "fields_money"))
 REFUND_BY_ID = Document("refund_by_id", RefundById, ("fields_refund", "fields_money"))
 
 #: Sizes that stay below the 1,000 points that one query may cost.
-ORDERS_SIZES = {"first": 2, "lines": 20, "refunds": 2, "refundLines": 5}
-ORDER_REVISIONS_SIZES = {"first": 80}
-ORDER_BY_ID_SIZES = {"lines": 40, "refunds": 3, "refundLines": 10}
+ORDER_REVISIONS_SIZES = {"first": 80, "refunds": 10}
+ORDER_BY_ID_SIZES = {"lines": 50}
 REFUND_BY_ID_SIZES = {"refundLines": 100}

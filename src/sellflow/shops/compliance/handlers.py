@@ -20,6 +20,7 @@ subscription = Subscription(
         "shopify.customers.redact": "a customer is to be erased",
         "shopify.shop.redact": "a shop that removed the app is to be erased",
     },
+    consumers=1,
 )
 
 

@@ -3,7 +3,7 @@
 from sellflow.postgres.migrate import run_sql_file
 
 revision = "0015_compliance"
-down_revision = "0013_edge"
+down_revision = "0014_reconciliation"
 
 
 def upgrade() -> None:
