@@ -52,6 +52,7 @@ from sellflow.shops import handlers as shops
 from sellflow.shops.call_jobs import prune_admin_calls
 from sellflow.shops.compliance import handlers as compliance
 from sellflow.shops.compliance.fulfilment import fulfil_compliance
+from sellflow.shops.imports.handlers import continue_imports
 from sellflow.shops.personal_data import PERSONAL_DATA as OF_SHOPS
 from sellflow.shops.reconciliation import handlers as reconciliation
 from sellflow.shops.reconciliation.handlers import begin_reconciliations
@@ -79,8 +80,9 @@ def build_registry(settings: Settings, vault: Vault | None = None, clients: Admi
         If a service cannot be loaded, or declarations contradict each other.
     """
     services = [service.subscription for service in load_services(settings)]
-    told = outgoing.subscriptions(settings, vault or build_vault(settings))
-    asked = reconciliation.subscription(settings, clients or AdminClients(settings))
+    vault = vault or build_vault(settings)
+    told = outgoing.subscriptions(settings, vault)
+    asked = reconciliation.subscription(settings, clients or AdminClients(settings), vault)
     return Registry([loyalty.subscription, shops.subscription, compliance.subscription, asked, *told, *services])
 
 
@@ -335,6 +337,7 @@ def periodic_jobs(settings: Settings) -> list[Job]:
         prune_admin_calls(settings),
         announce_installations(registry),
         begin_reconciliations(registry, settings),
+        continue_imports(registry),
         fulfil_compliance(settings, build_inventory(settings), build_vault(settings)),
     ]
 

@@ -25,6 +25,10 @@ from sellflow.shopify.admin.throttle_store import take_points
 from sellflow.shopify.tokens import TokenKind
 from sellflow.shopify.tokens.store import put_grant
 from sellflow.shops.compliance.fulfilment import Fulfilment, fulfil_due
+from sellflow.shops.customers.payloads import customer_of
+from sellflow.shops.customers.store import write_customers
+from sellflow.shops.imports.store import ask_for
+from sellflow.shops.reconciliation.store import make_due
 from sellflow.shops.settings import change_settings
 from sellflow.webhooks.store import Delivery, DeliveryStore
 from tests.conftest import Tenant
@@ -68,6 +72,7 @@ async def fill(database: Database, *tenants: Tenant) -> None:
     await _consume(database)
     for tenant in tenants:
         await _overdraw(database, tenant)
+        await _reconcile(database, tenant)
         await _log_in(database, tenant)
         await _administrate(database, tenant)
     await _ask_of_customers(database, *tenants)
@@ -192,6 +197,20 @@ async def _ask_of_customers(database: Database, *tenants: Tenant) -> None:
     async with connected(database, Login.OWNER) as owner:
         while await fulfil_due(owner, means):
             pass
+
+
+async def _reconcile(database: Database, tenant: Tenant) -> None:
+    """Know a customer, and have a shop's turn come and something imported."""
+    customer = customer_of(b'{"id": 7, "email": "seven@example.com"}', now=datetime.now(UTC))
+    async with (
+        await database.pool(Login.WORKER, purpose="test filling", size=1) as pool,
+        pool.acquire() as connection,
+        batch_transaction(connection, [tenant.shop_id]),
+    ):
+        await write_customers(connection, [(tenant.shop_id, customer)])
+        await ask_for(connection, [tenant.shop_id], "customers")
+    async with connected(database, Login.OWNER) as owner:
+        await make_due(owner, tenant.shop_id, since=None)
 
 
 async def _overdraw(database: Database, tenant: Tenant) -> None:

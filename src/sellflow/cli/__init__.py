@@ -15,6 +15,7 @@ from sellflow.cli import (
     demo,
     endpoints,
     explain,
+    imports,
     jobs,
     keys,
     queues,
@@ -52,6 +53,7 @@ queues.register(app)
 deadletters.register(app)
 topics.register(app)
 jobs.register(app)
+imports.register(app)
 keys.register(app)
 compliance.register(app)
 reconcile.register(app)

@@ -239,9 +239,16 @@ async def set_spend_rule(
     return SpendRule(rule_id, version, points_per_unit, rounding, current[0].starts_at if current else None)
 
 
-async def start_earning(connection: SessionConnection, shop_id: int, starts_at: datetime) -> None:
+async def start_earning(
+    connection: SessionConnection, shop_id: int, starts_at: datetime, *, only_if_unset: bool = False
+) -> None:
     """Have a shop's orders bring points from a moment on; what elder ones brought already stays as it is."""
-    await connection.execute("UPDATE earning_rules SET starts_at = $2 WHERE shop_id = $1", shop_id, starts_at)
+    await connection.execute(
+        "UPDATE earning_rules SET starts_at = $2 WHERE shop_id = $1 AND NOT ($3 AND starts_at IS NOT NULL)",
+        shop_id,
+        starts_at,
+        only_if_unset,
+    )
 
 
 def _key_arguments(keys: Collection[OrderKey]) -> tuple[list[int], list[int]]:

@@ -13,6 +13,7 @@ from sellflow.queue import Event, Outbox, Subscription, json_of
 from sellflow.shopify.tokens.store import erase_tokens, set_scopes
 from sellflow.shops.customers.payloads import Deleted, parse_customer
 from sellflow.shops.customers.store import delete_customers, write_customers
+from sellflow.shops.imports.store import ask_for
 from sellflow.shops.installation_store import installed_since
 from sellflow.shops.models import Customer
 from sellflow.shops.store import domains_of, mark_uninstalled
@@ -40,6 +41,10 @@ class ForeignShopError(PermanentError):
     """The signed body names another shop than the unsigned header."""
 
     code = "shops.foreign_shop"
+
+
+class Anything(BaseModel):
+    """A notice that tells all there is to know by coming."""
 
 
 class ShopResource(BaseModel):
@@ -83,6 +88,15 @@ async def record_uninstalled(
         else f"{shop.myshopify_domain} removed the app: its tokens are erased"
         for event, shop in batch
     }
+
+
+@subscription.handler(INSTALLED, parse=json_of(Anything))
+async def import_customers(
+    connection: Connection, batch: Sequence[tuple[Event, Anything]], _outbox: Outbox
+) -> Mapping[int, str]:
+    """Have the customers that a shop had before brought in."""
+    await ask_for(connection, [event.shop_id for event, _ in batch], "customers")
+    return {event.event_id: "its customers are being imported" for event, _ in batch}
 
 
 @subscription.handler("shopify.app.scopes_update", parse=json_of(ScopesChange))

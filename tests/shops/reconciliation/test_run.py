@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 import pytest
 
 from sellflow.postgres.database import Database, Pool, SessionConnection
-from sellflow.queue.registry import Registry
 from sellflow.shops.install import Installer
 from sellflow.shops.reconciliation import store
 from tests.conftest import Tenant
@@ -21,7 +20,6 @@ async def world(  # noqa: PLR0917 - each is a fixture of its own
     database: Database,
     owner: SessionConnection,
     worker_pool: Pool,
-    registry: Registry,
     tenant: Tenant,
     shopify: SimulatedShopify,
     installer: Installer,
@@ -30,7 +28,6 @@ async def world(  # noqa: PLR0917 - each is a fixture of its own
         database=database,
         owner=owner,
         pool=worker_pool,
-        registry=registry,
         tenant=tenant,
         shopify=shopify,
         installer=installer,

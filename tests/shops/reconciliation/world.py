@@ -12,8 +12,9 @@ from sellflow.cli.demo.check import expected_points
 from sellflow.postgres.database import Database, Pool, SessionConnection
 from sellflow.postgres.transactions import of_worker
 from sellflow.queue.registry import Registry
+from sellflow.roles import build_registry
 from sellflow.shopify.admin.client import AdminClient
-from sellflow.shopify.admin.opening import admin_client
+from sellflow.shopify.admin.opening import AdminClients
 from sellflow.shops.install import Installer
 from sellflow.shops.reconciliation.reading import Reader
 from sellflow.shops.reconciliation.run import Reconciliation, Tally
@@ -90,7 +91,6 @@ async def living(
     database: Database,
     owner: SessionConnection,
     pool: Pool,
-    registry: Registry,
     tenant: Tenant,
     shopify: SimulatedShopify,
     installer: Installer,
@@ -111,5 +111,9 @@ async def living(
             """,
             tenant.shop_id,
         )
-        async with admin_client(of_worker(pool), database.settings) as admin:
-            yield World(database, owner, pool, registry, shopify, tenant, admin)
+        clients = AdminClients(database.settings)
+        registry = build_registry(database.settings, clients=clients)
+        try:
+            yield World(database, owner, pool, registry, shopify, tenant, clients.of(pool))
+        finally:
+            await clients.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from weakref import WeakKeyDictionary
 
 from sellflow.postgres.database import Pool
 from sellflow.postgres.transactions import Transactions, of_worker
@@ -36,7 +35,7 @@ class AdminClients:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._opened: WeakKeyDictionary[Pool, tuple[AdminClient, AccessTokens]] = WeakKeyDictionary()
+        self._opened: dict[Pool, tuple[AdminClient, AccessTokens]] = {}
 
     def of(self, pool: Pool) -> AdminClient:
         """Return the client that works through a pool."""

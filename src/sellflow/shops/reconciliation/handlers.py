@@ -15,8 +15,10 @@ from sellflow.queue import EmittedEvent, Event, Outbox, Subscription, json_of
 from sellflow.queue.event_log import emit
 from sellflow.queue.jobs import Job
 from sellflow.queue.registry import Registry
+from sellflow.secrets import Vault
 from sellflow.settings import Settings
 from sellflow.shopify.admin.opening import AdminClients
+from sellflow.shops.imports.handlers import IMPORT_DUE, handle_imports
 from sellflow.shops.reconciliation import store
 from sellflow.shops.reconciliation.reading import Reader
 from sellflow.shops.reconciliation.run import Reconciliation, Tally
@@ -43,10 +45,15 @@ class Ended:
     error: str = ""
 
 
-def subscription(settings: Settings, clients: AdminClients) -> Subscription:
+def subscription(settings: Settings, clients: AdminClients, vault: Vault) -> Subscription:
     """Return the queue of shops whose turn it is. A message that fails needs no retry: the turn comes again."""
     found = Subscription(
-        QUEUE, {RECONCILIATION_DUE: "what webhooks did not tell of a shop is to be looked for"}, consumers=1
+        QUEUE,
+        {
+            RECONCILIATION_DUE: "what webhooks did not tell of a shop is to be looked for",
+            IMPORT_DUE: "the next step of an import is to be taken",
+        },
+        consumers=1,
     )
 
     async def look(pool: Pool, event: Event, _due: Due) -> Ended:
@@ -63,6 +70,7 @@ def subscription(settings: Settings, clients: AdminClients) -> Subscription:
             log.warning("reconciliation.failed", shop_id=event.shop_id, code=error.code, error=str(error))
             return Ended(run.tally, f"{error.code}: {error}")
 
+    handle_imports(found, settings, clients, vault)
     found.handler(RECONCILIATION_DUE, parse=json_of(Due), call=look, name="reconcile")(record)
     return found
 
@@ -92,7 +100,7 @@ def begin_reconciliations(registry: Registry, settings: Settings) -> Job:
             await emit(connection, registry, [turn_of(shop_id) for shop_id in due])
         return f"{len(due)} shops' turn"
 
-    return Job("begin reconciliations", LOOK_EVERY, run)
+    return Job("begin_reconciliations", LOOK_EVERY, run)
 
 
 def turn_of(shop_id: int) -> EmittedEvent:

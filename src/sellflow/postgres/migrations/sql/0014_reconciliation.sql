@@ -17,7 +17,6 @@ CREATE TABLE customers (
     PRIMARY KEY (shop_id, customer_id)
 );
 CALL protect_tenant_table('customers');
-GRANT SELECT ON customers TO sellflow_web;
 GRANT SELECT, INSERT, UPDATE, DELETE ON customers TO sellflow_worker;
 
 -- Reconciliation ----------------------------------------------------------------------------------------------
@@ -40,7 +39,6 @@ CREATE TABLE reconciliations (
 );
 CALL protect_tenant_table('reconciliations');
 CREATE INDEX reconciliations_due ON reconciliations (next_run_at);
-GRANT SELECT ON reconciliations TO sellflow_web;
 GRANT SELECT, UPDATE ON reconciliations TO sellflow_worker;
 
 -- Imports -----------------------------------------------------------------------------------------------------
@@ -69,8 +67,7 @@ CALL protect_tenant_table('imports');
 -- One at a time of each kind: a second is the first.
 CREATE UNIQUE INDEX imports_running ON imports (shop_id, kind) WHERE finished_at IS NULL;
 CREATE INDEX imports_due ON imports (next_step_at) WHERE finished_at IS NULL;
-GRANT SELECT, INSERT, UPDATE ON imports TO sellflow_web;
-GRANT SELECT, UPDATE ON imports TO sellflow_worker;
+GRANT SELECT, INSERT, UPDATE ON imports TO sellflow_worker;
 
 -- Orders placed before it bring no points. NULL counts them all.
 ALTER TABLE earning_rules ADD COLUMN starts_at timestamptz;
