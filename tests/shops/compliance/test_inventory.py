@@ -15,6 +15,9 @@ from sellflow.settings import Settings
 
 #: Columns that could hold something of a customer, of tables declared to hold nothing: why they do not.
 HARMLESS = {
+    "reconciliations.detail": "counts of what was looked at",
+    "reconciliations.error": "a class of errors of ours and what Shopify says of the call: no resource is named by it",
+    "imports.error": "the same",
     "access_tokens.access_token": "an app's, sealed",
     "access_tokens.last_error": "Shopify's words on tokens",
     "access_tokens.previous_refresh_token": "an app's, sealed",
