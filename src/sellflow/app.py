@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -17,19 +17,23 @@ from sellflow.edge import sessions_api, shopify_authorization
 from sellflow.edge.customer_accounts import CustomerAccounts
 from sellflow.edge.customer_tokens import TokenVerifier
 from sellflow.edge.hardening import Hardened
-from sellflow.edge.limits import Limits, settings_rates
+from sellflow.edge.limits import Limits
+from sellflow.edge.plan_limits import PlanRates
 from sellflow.edge.problems import ProblemDetails, answer_with_problems
 from sellflow.loyalty import mobile_api
 from sellflow.postgres.database import Database, Login, Pool, close_pool
 from sellflow.postgres.revisions import check_schema
+from sellflow.postgres.transactions import of_web
 from sellflow.queue.figures import QueueFigures, read_figures
 from sellflow.queue.registry import Registry
 from sellflow.secrets import build_vault
+from sellflow.shopify.admin.opening import admin_client
 from sellflow.shopify.session_tokens import SessionToken
 from sellflow.shopify.tokens.endpoint import TokenEndpoint
 from sellflow.shops.directory import AppDirectory
 from sellflow.shops.install import Installer
 from sellflow.shops.models import App
+from sellflow.shops.plans.offers import Offers
 from sellflow.status import page
 from sellflow.status.endpoints import health_routes
 from sellflow.status.health import Health
@@ -52,7 +56,6 @@ class WebApplication:
         self.api.state.stopping = asyncio.Event()
         self.api.state.viewers = 0
         self.api.state.registry = registry
-        self.api.state.limits = Limits(settings_rates(database.settings))
         self.api.state.customer_accounts = CustomerAccounts(timeout=database.settings.customer_account_timeout)
         self.api.state.install_failures = {}
         self.api.state.install_shop = self._install_shop
@@ -107,6 +110,10 @@ class WebApplication:
         group_commit.start()
         directory = AppDirectory(web_pool, self.vault)
         self._ingest = WebhookIngest(directory=directory, group_commit=group_commit, settings=settings)
+        clients = AsyncExitStack()
+        admin = await clients.enter_async_context(admin_client(of_web(web_pool), settings))
+        api.state.offers = Offers(admin, self.vault, is_production=settings.environment == "production")
+        api.state.limits = Limits(PlanRates(web_pool, settings))
         installer = Installer(pool=web_pool, vault=self.vault, endpoint=TokenEndpoint(), settings=settings)
         api.state.admin_pool = admin_pool
         api.state.web_pool = web_pool
@@ -120,6 +127,7 @@ class WebApplication:
         finally:
             await group_commit.stop()
             await installer.close()
+            await clients.aclose()
             await asyncio.gather(close_pool(web_pool), close_pool(ingest_pool), close_pool(admin_pool))
 
 

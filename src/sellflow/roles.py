@@ -54,6 +54,8 @@ from sellflow.shops.compliance import handlers as compliance
 from sellflow.shops.compliance.fulfilment import fulfil_compliance
 from sellflow.shops.imports.handlers import continue_imports
 from sellflow.shops.personal_data import PERSONAL_DATA as OF_SHOPS
+from sellflow.shops.plans.truth import verify_plans
+from sellflow.shops.plans.usage import count_usage
 from sellflow.shops.reconciliation import handlers as reconciliation
 from sellflow.shops.reconciliation.handlers import begin_reconciliations
 from sellflow.shops.store import seal_app_secrets
@@ -338,6 +340,8 @@ def periodic_jobs(settings: Settings) -> list[Job]:
         announce_installations(registry),
         begin_reconciliations(registry, settings),
         continue_imports(registry),
+        verify_plans(settings),
+        count_usage(),
         fulfil_compliance(settings, build_inventory(settings), build_vault(settings)),
     ]
 

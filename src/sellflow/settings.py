@@ -106,6 +106,8 @@ class Settings(BaseSettings):
     compliance_settle: float = Field(ge=0)
     compliance_export_days: int = Field(ge=1)
 
+    plan_grace_days: float = Field(ge=0, le=90)
+
     request_max_body_bytes: int = Field(ge=1024)
     mobile_requests_per_second: float = Field(ge=0)
     merchant_requests_per_second: float = Field(ge=0)

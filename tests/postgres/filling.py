@@ -28,6 +28,9 @@ from sellflow.shops.compliance.fulfilment import Fulfilment, fulfil_due
 from sellflow.shops.customers.payloads import customer_of
 from sellflow.shops.customers.store import write_customers
 from sellflow.shops.imports.store import ask_for
+from sellflow.shops.plans.billing_store import ask_for_check, open_offer
+from sellflow.shops.plans.store import find_plan, set_by_operator
+from sellflow.shops.plans.usage import count_usage
 from sellflow.shops.reconciliation.store import make_due
 from sellflow.shops.settings import change_settings
 from sellflow.webhooks.store import Delivery, DeliveryStore
@@ -75,6 +78,7 @@ async def fill(database: Database, *tenants: Tenant) -> None:
         await _reconcile(database, tenant)
         await _log_in(database, tenant)
         await _administrate(database, tenant)
+        await _give_plan(database, tenant)
     await _ask_of_customers(database, *tenants)
 
 
@@ -170,6 +174,16 @@ async def _administrate(database: Database, tenant: Tenant) -> None:
         await once.run(Caller(tenant.shop_id, "merchant:1"), admin_transaction(pool, tenant.shop_id), work)
     async with connected(database, Login.OWNER) as owner:
         await add_key(owner, name="test", scopes=["queues:read"], shop_id=tenant.shop_id)
+
+
+async def _give_plan(database: Database, tenant: Tenant) -> None:
+    """Give the shop a plan, an offer of another, and counted orders."""
+    async with connected(database, Login.OWNER) as owner:
+        await set_by_operator(owner, tenant.shop_id, "standard", by="test")
+        await ask_for_check(owner, [tenant.shop_id])
+        await open_offer(owner, tenant.shop_id, await find_plan(owner, "standard"), by="merchant:1")
+        await owner.execute("UPDATE orders SET ordered_at = now() WHERE shop_id = $1", tenant.shop_id)
+        await count_usage().run(owner)
 
 
 async def _ask_of_customers(database: Database, *tenants: Tenant) -> None:

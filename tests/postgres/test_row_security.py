@@ -30,6 +30,7 @@ LOGINS = [Login.WEB, Login.WORKER, Login.INGEST, Login.ADMIN]
 #: Tables without row-level security, and why: they belong to the installation, or hold no data of a shop.
 EXEMPT = {
     "apps": "belongs to the installation",
+    "plans": "belongs to the installation",
     "signing_keys": "belongs to the installation",
     "schema_version": "belongs to the installation",
     "receipts": "ids alone; the ingest login must see a duplicate of any shop",
@@ -54,6 +55,7 @@ WRITES = {
         "access_tokens": {"INSERT", "UPDATE"},
         "admin_buckets": {"INSERT", "UPDATE"},
         "admin_calls": {"INSERT", "UPDATE"},
+        "plan_offers": {"INSERT", "UPDATE"},
     },
     Login.ADMIN: {
         "data_keys": {"INSERT"},
@@ -67,6 +69,7 @@ WRITES = {
         "idempotency_keys": {"INSERT", "UPDATE"},
         "shop_settings": {"INSERT", "UPDATE"},
         "shop_settings_changes": {"INSERT"},
+        "shop_billing": {"INSERT", "UPDATE"},
     },
 }
 LEDGER = ["transfers", "entries", "allocations"]

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from sellflow.admin.audiences import Audience, Text, refusals
 from sellflow.edge.callers import Caller
 from sellflow.edge.idempotency import CurrentRequest
+from sellflow.edge.plan_limits import require_room_for_endpoint
 from sellflow.edge.problems import problem_responses
 from sellflow.errors import NotFoundError
 from sellflow.postgres.database import Connection
@@ -154,6 +155,8 @@ def _add_adding(router: APIRouter, audience: Audience) -> None:
 
         async def work(connection: Connection) -> AddedAnswer:
             shop_id = await _shop(connection, caller, wanted.shop)
+            if shop_id is not None:
+                await require_room_for_endpoint(connection, shop_id)
             with refusals():
                 endpoint, secret = await outgoing.add_endpoint(
                     connection,

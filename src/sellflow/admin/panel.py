@@ -12,9 +12,11 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from sellflow.edge.merchant_sessions import bounce_address, document_session
 from sellflow.edge.problems import Problem
+from sellflow.postgres.transactions import admin_transaction
 from sellflow.settings import Settings
 from sellflow.shopify.domains import HostileDomainError, read_shop_domain
 from sellflow.shops.models import App
+from sellflow.shops.plans.billing_store import ask_for_check
 
 router = APIRouter(include_in_schema=False)
 
@@ -44,6 +46,10 @@ async def panel(request: Request, handle: Handle) -> Response:
     session = await document_session(request)
     if session is None or session.app_handle != handle:
         return RedirectResponse(bounce_address(request, handle), status_code=302)
+    if "charge_id" in request.query_params:
+        # A merchant comes back from a page about money. Which charge the address names is nobody's proof: we look.
+        async with admin_transaction(request.app.state.admin_pool, session.shop_id) as connection:
+            await ask_for_check(connection, [session.shop_id])
     settings: Settings = request.app.state.settings
     return HTMLResponse(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Sellflow</title>'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from sellflow.admin import compliance_api, panel, queues_api, settings_api
+from sellflow.admin import compliance_api, panel, plan_api, queues_api, settings_api
 from sellflow.admin.audiences import merchants, services
 from sellflow.admin.deliveries_api import delivery_routes
 from sellflow.admin.endpoints_api import endpoint_routes
@@ -26,4 +26,12 @@ def admin_routes() -> list[APIRouter]:
         )
         for make in (endpoint_routes, delivery_routes)
     ]
-    return [settings_api.router, *letters, *endpoints, compliance_api.router, queues_api.router, panel.router]
+    return [
+        settings_api.router,
+        plan_api.router,
+        *letters,
+        *endpoints,
+        compliance_api.router,
+        queues_api.router,
+        panel.router,
+    ]

@@ -18,6 +18,7 @@ from sellflow.cli import (
     imports,
     jobs,
     keys,
+    plans,
     queues,
     reconcile,
     roles,
@@ -42,6 +43,7 @@ roles.register(app)
 database.register(app)
 accounts.register(app)
 settings.register(accounts.shops)
+plans.register(app, accounts.apps, accounts.shops)
 endpoints.register(app)
 shopify.register(app)
 shopify_calls.register(app)

@@ -1,6 +1,7 @@
 """How much a caller may: a bucket of requests for each shop and kind of caller, in the memory of this process.
 
-Where the rate comes from is a function: `settings_rates` today, the shop's plan where plans are kept.
+Where the rate comes from is a function: the shop's plan (`plan_limits`), or `settings_rates`. Refusals carry the fields
+of the IETF's draft-ietf-httpapi-ratelimit-headers beside Retry-After.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Limits:
         Raises
         ------
         Problem
-            429 with Retry-After, when it is empty.
+            429 with Retry-After and RateLimit fields, when it is empty.
         """
         rate = await self._rate_of(kind, shop_id)
         if rate <= 0:
@@ -71,7 +72,7 @@ class Limits:
         if left < 1:
             wait = math.ceil((1 - left) / rate)
             detail = f"More than {rate:g} requests a second: try again in {wait} s."
-            raise Problem(429, "request.too_many", detail, headers=[("retry-after", str(wait))])
+            raise Problem(429, "request.too_many", detail, headers=_refusal(kind, rate, most, wait))
         if len(self._buckets) >= MOST_BUCKETS:
             self._forget(now)
         self._buckets[kind, shop_id] = left - 1, now
@@ -79,3 +80,12 @@ class Limits:
     def _forget(self, now: float) -> None:
         """Forget buckets that nobody took from for so long that they are full again at any usual rate."""
         self._buckets = {name: (left, at) for name, (left, at) in self._buckets.items() if now - at < BURST_SECONDS}
+
+
+def _refusal(kind: Kind, rate: float, most: float, wait: int) -> list[tuple[str, str]]:
+    """Return the fields of a refusal: when to come back, and a quota with the seconds in which it fills again."""
+    return [
+        ("retry-after", str(wait)),
+        ("ratelimit-policy", f'"{kind.value}";q={math.floor(most)};w={math.ceil(most / rate)}'),
+        ("ratelimit", f'"{kind.value}";r=0;t={wait}'),
+    ]

@@ -16,6 +16,7 @@ from sellflow.shops.customers.store import delete_customers, write_customers
 from sellflow.shops.imports.store import ask_for
 from sellflow.shops.installation_store import installed_since
 from sellflow.shops.models import Customer
+from sellflow.shops.plans.billing_store import ask_for_check
 from sellflow.shops.store import domains_of, mark_uninstalled
 
 #: A shop has a token that it had not before: work for it may begin.
@@ -28,6 +29,7 @@ subscription = Subscription(
     {
         "shopify.app.uninstalled": "a shop removed the app",
         "shopify.app.scopes_update": "a shop granted the app other access scopes",
+        "shopify.app_subscriptions.update": "a shop's payments for the app changed",
         INSTALLED: "a shop installed the app, or granted it anew",
         REINSTALL_NEEDED: "Shopify refuses the shop's tokens until somebody opens the app there",
         "shopify.customers.create": "a customer was added",
@@ -41,10 +43,6 @@ class ForeignShopError(PermanentError):
     """The signed body names another shop than the unsigned header."""
 
     code = "shops.foreign_shop"
-
-
-class Anything(BaseModel):
-    """A notice that tells all there is to know by coming."""
 
 
 class ShopResource(BaseModel):
@@ -90,15 +88,6 @@ async def record_uninstalled(
     }
 
 
-@subscription.handler(INSTALLED, parse=json_of(Anything))
-async def import_customers(
-    connection: Connection, batch: Sequence[tuple[Event, Anything]], _outbox: Outbox
-) -> Mapping[int, str]:
-    """Have the customers that a shop had before brought in."""
-    await ask_for(connection, [event.shop_id for event, _ in batch], "customers")
-    return {event.event_id: "its customers are being imported" for event, _ in batch}
-
-
 @subscription.handler("shopify.app.scopes_update", parse=json_of(ScopesChange))
 async def record_scopes(
     connection: Connection, batch: Sequence[tuple[Event, ScopesChange]], _outbox: Outbox
@@ -127,3 +116,25 @@ async def forget_deleted(
     """Forget customers that were deleted at Shopify, which allows it only for those without orders."""
     await delete_customers(connection, [(event.shop_id, customer.id) for event, customer in batch])
     return {event.event_id: f"forgot customer {customer.id}" for event, customer in batch}
+
+
+def _unread(_event: Event) -> None:
+    """Believe nothing of a payload: what is true is read from Shopify."""
+
+
+@subscription.handler("shopify.app_subscriptions.update", parse=_unread)
+async def look_at_billing(
+    connection: Connection, batch: Sequence[tuple[Event, None]], _outbox: Outbox
+) -> Mapping[int, str]:
+    """Have shops' subscriptions read again: what a notice says may be late, out of order, or of another shop."""
+    await ask_for_check(connection, (event.shop_id for event, _ in batch))
+    return {event.event_id: "its subscriptions are looked up at Shopify" for event, _ in batch}
+
+
+@subscription.handler(INSTALLED, parse=_unread)
+async def welcome(connection: Connection, batch: Sequence[tuple[Event, None]], _outbox: Outbox) -> Mapping[int, str]:
+    """Have the customers that a shop had before brought in, and what it pays for read."""
+    installed = [event.shop_id for event, _ in batch]
+    await ask_for(connection, installed, "customers")
+    await ask_for_check(connection, installed)
+    return {event.event_id: "its customers are imported, its subscriptions looked up" for event, _ in batch}

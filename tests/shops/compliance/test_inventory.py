@@ -15,6 +15,7 @@ from sellflow.settings import Settings
 
 #: Columns that could hold something of a customer, of tables declared to hold nothing: why they do not.
 HARMLESS = {
+    "reconciliations.customers_until": "a moment",
     "reconciliations.detail": "counts of what was looked at",
     "reconciliations.error": "a class of errors of ours and what Shopify says of the call: no resource is named by it",
     "imports.error": "the same",
@@ -36,6 +37,11 @@ HARMLESS = {
     "orders.name": "an order's number",
     "periodic_jobs.last_detail": "ours, counts",
     "periodic_jobs.last_error": "of jobs, which work on no single customer but the one that keeps no error's words",
+    "plans.description": "what an operator offers",
+    "plans.name": "what an operator offers",
+    "shop_billing.last_error": "ours, and Shopify's words on a query without variables",
+    "shop_billing.subscription_name": "a plan's",
+    "shop_plans.reason": "ours, of a subscription",
     "pauses.reason": "an operator's words",
     "service_keys.name": "an operator's words on a program",
     "service_keys.secret_hash": "a hash of chance",

@@ -58,6 +58,50 @@ class AppSubscription(Reference):
     current_period_end: datetime | None
 
 
+class SubscriptionPricing(Node):
+    """What is paid; App Pricing's handle of the plan, where it is one of those. A price by use has none."""
+
+    plan_handle: str | None = None
+
+
+class SubscriptionPlan(Node):
+    """What a part of a subscription is for."""
+
+    pricing_details: SubscriptionPricing
+
+
+class SubscriptionLine(Node):
+    """A part of a subscription."""
+
+    plan: SubscriptionPlan
+
+
+class PricedSubscription(AppSubscription):
+    """What the merchant pays for the app, and by which plan."""
+
+    line_items: tuple[SubscriptionLine, ...]
+
+
+class PricedSubscriptions(Node):
+    """The newest of a list."""
+
+    nodes: tuple[PricedSubscription, ...]
+
+
+class SubscribedInstallation(Reference):
+    """The app in this shop, with what was ever paid for it, the newest first."""
+
+    launch_url: str
+    active_subscriptions: tuple[PricedSubscription, ...]
+    all_subscriptions: PricedSubscriptions
+
+
+class AppSubscriptions(Node):
+    """Answers `app_subscriptions`."""
+
+    current_app_installation: SubscribedInstallation
+
+
 class AppInstallation(Reference):
     """The app in this shop."""
 
@@ -122,6 +166,9 @@ class AppSubscriptionCancelled(Node):
 SHOP = Document("shop", Shop)
 CURRENT_APP_INSTALLATION = Document(
     "current_app_installation", CurrentAppInstallation, fragments=("fields_subscription",)
+)
+APP_SUBSCRIPTIONS = Document(
+    "app_subscriptions", AppSubscriptions, fragments=("fields_subscription", "fields_subscription_pricing")
 )
 WEBHOOK_SUBSCRIPTIONS = Document("webhook_subscriptions", WebhookSubscriptions)
 APP_SUBSCRIPTION_CREATE = Document("app_subscription_create", AppSubscriptionCreated, ("fields_subscription",))
