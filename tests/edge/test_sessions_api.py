@@ -84,6 +84,18 @@ async def test_a_customer_gets_a_session_by_either_token(
     assert {(row["shop_id"], row["customer_id"]) for row in rows} == {(tenant.shop_id, 7)}
 
 
+async def test_an_answer_that_is_stored_is_known_to_be_the_customers(
+    client: httpx.AsyncClient, accounts: Accounts, owner: SessionConnection
+) -> None:
+    """It holds tokens of theirs, and has to go when they are erased."""
+    wanted = {"shop": "acme.myshopify.com", "id_token": accounts.id_token(), "nonce": NONCE}
+    answer = await client.post(SESSIONS, json=wanted, headers={"idempotency-key": "a"})
+    status, _ = await refresh(client, answer.json()["refresh_token"], **{"idempotency-key": "b"})
+    assert (answer.status_code, status) == (201, 200)
+    rows = await owner.fetch("SELECT customer_id FROM idempotency_keys")
+    assert [row["customer_id"] for row in rows] == [7, 7]
+
+
 async def test_what_proves_no_customer_gets_none(
     client: httpx.AsyncClient, accounts: Accounts, owner: SessionConnection, tenant: Tenant
 ) -> None:

@@ -15,23 +15,7 @@ _THEIR_SESSIONS = """
 PERSONAL_DATA = RoomData(
     room="edge",
     tables=(
-        Table(
-            name="idempotency_keys",
-            holds=Holds.PERSONAL,
-            why="what requests were answered, sealed, and who sent them",
-            erase="""
-                DELETE FROM idempotency_keys k USING subject s
-                WHERE k.shop_id = s.shop_id
-                  AND (k.customer_id = s.customer_id OR k.caller = 'customer:' || s.customer_id)
-            """,
-            export="""
-                SELECT k.route, k.status, k.created_at FROM subject s JOIN idempotency_keys k
-                  ON k.shop_id = s.shop_id
-                  AND (k.customer_id = s.customer_id OR k.caller = 'customer:' || s.customer_id)
-                ORDER BY k.created_at
-            """,
-        ),
-        # Tokens after their session: who renews one locks the session first.
+        # Sessions are locked before their tokens, and both before stored answers, as whoever renews one does.
         Table(
             name="refresh_tokens",
             holds=Holds.PERSONAL,
@@ -55,6 +39,22 @@ PERSONAL_DATA = RoomData(
             export=f"""
                 SELECT c.session_id, c.created_at, c.ended_at, c.end_reason FROM customer_sessions c
                 WHERE c.session_id IN ({_THEIR_SESSIONS}) ORDER BY c.session_id
+            """,
+        ),
+        Table(
+            name="idempotency_keys",
+            holds=Holds.PERSONAL,
+            why="what requests were answered, sealed, and who sent them",
+            erase="""
+                DELETE FROM idempotency_keys k USING subject s
+                WHERE k.shop_id = s.shop_id
+                  AND (k.customer_id = s.customer_id OR k.caller = 'customer:' || s.customer_id)
+            """,
+            export="""
+                SELECT k.route, k.status, k.created_at FROM subject s JOIN idempotency_keys k
+                  ON k.shop_id = s.shop_id
+                  AND (k.customer_id = s.customer_id OR k.caller = 'customer:' || s.customer_id)
+                ORDER BY k.created_at
             """,
         ),
         Table(name="service_keys", holds=Holds.SHOP, why="hashes of other programs' keys"),
