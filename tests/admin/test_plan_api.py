@@ -115,7 +115,7 @@ async def test_an_order_beyond_the_plan_is_stored_and_earns_like_any_other(
     await DeliveryStore(ingest_pool, registry).store(deliveries)
     await drain(database, worker_pool, registry, "loyalty")
     await count_usage().run(owner)
-    assert await owner.fetchval("SELECT sum(orders) FROM plan_usage") == 5 > 2
+    assert await owner.fetchval("SELECT sum(orders) FROM plan_usage") == 5
     assert await owner.fetchval("SELECT balance FROM accounts WHERE kind = 'customer'") == 50
 
 
