@@ -77,10 +77,16 @@ async def test_this_months_orders_are_counted_each_once_and_every_one_is_taken(
     for number, at in enumerate([now, now, month, month - timedelta(seconds=1)]):
         await order(owner, tenant, number + 1, at)
     await order(owner, other_tenant, 99, now)
+    for number in range(4):
+        await owner.execute(
+            "INSERT INTO customers (shop_id, customer_id, revised_at) VALUES ($1, $2, $3)", tenant.shop_id, number, now
+        )
+    await owner.execute("UPDATE plans SET customers = 3")
     for _ in range(2):
         await count_usage().run(owner)
     used = (await client.get(PATH, headers=merchant(tenant))).json()["usage"]
     assert (used["orders"], used["orders_over"]) == (3, 1)
+    assert (used["customers"], used["customers_over"]) == (4, 1)
     assert (await client.get(PATH, headers=merchant(other_tenant))).json()["usage"]["orders"] == 1
 
 

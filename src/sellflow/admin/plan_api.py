@@ -33,6 +33,7 @@ class LimitsAnswer(BaseModel):
     merchant_requests_per_second: float | None
     service_requests_per_second: float | None
     orders_per_month: int | None = Field(description="Orders beyond are taken all the same.")
+    customers: int | None = Field(description="Customers beyond are kept all the same.")
     endpoints: int | None
 
 
@@ -70,6 +71,8 @@ class UsageAnswer(BaseModel):
     orders: int
     orders_counted_at: datetime | None
     orders_over: int = Field(description="Orders beyond the plan's number.")
+    customers: int = Field(description="As of today's count.")
+    customers_over: int = Field(description="Customers beyond the plan's number.")
     endpoints: int
 
 
@@ -112,7 +115,6 @@ async def get_plan(request: Request, merchant: CurrentMerchant) -> CurrentPlanAn
 async def _current(connection: Connection, shop_id: int, app: AppBilling) -> CurrentPlanAnswer:
     plan, used = await store.plan_of_shop(connection, shop_id), await usage.usage_of(connection, shop_id)
     held, last = await store.assignment_in_effect(connection, shop_id), await store.last_assignment(connection, shop_id)
-    over = 0 if plan.orders_per_month is None else max(0, used.orders - plan.orders_per_month)
     return CurrentPlanAnswer(
         plan=PlanAnswer(**_facts(plan)),
         billing=app.billing.value,
@@ -125,7 +127,9 @@ async def _current(connection: Connection, shop_id: int, app: AppBilling) -> Cur
             since=used.since,
             orders=used.orders,
             orders_counted_at=used.counted_at,
-            orders_over=over,
+            orders_over=_over(used.orders, plan.orders_per_month),
+            customers=used.customers,
+            customers_over=_over(used.customers, plan.customers),
             endpoints=used.endpoints,
         ),
         choices=[
@@ -133,6 +137,10 @@ async def _current(connection: Connection, shop_id: int, app: AppBilling) -> Cur
             for each in await store.list_plans(connection, archived=False)
         ],
     )
+
+
+def _over(used: int, limit: int | None) -> int:
+    return 0 if limit is None else max(0, used - limit)
 
 
 def _link(app: AppBilling) -> str | None:

@@ -224,8 +224,9 @@ def shop_plan(
 def _show_shop(found: dict[str, Any]) -> None:
     plan, used, billing = found["plan"], found["usage"], found["billing"]
     console.print(f"[bold]{escape(plan['name'])}[/] ({plan['handle']})")
-    of = "" if plan["orders_per_month"] is None else f" of {plan['orders_per_month']}"
-    console.print(f"{used['orders']}{of} orders since {used['since']:%Y-%m-%d}, {used['endpoints']} endpoints")
+    console.print(f"{used['orders']}{_of(plan['orders_per_month'])} orders since {used['since']:%Y-%m-%d}")
+    limits = ", ".join(f"{used[name]}{_of(plan[name])} {name}" for name in ("customers", "endpoints"))
+    console.print(limits)
     if billing:
         console.print(f"Shopify: {billing['status'] or 'no subscription'} {escape(billing['last_error'])}".rstrip())
     table = Table("Since", "Plan", "Said by", "Why")
@@ -234,6 +235,10 @@ def _show_shop(found: dict[str, Any]) -> None:
         table.add_row(f"{each['effective_at']:%Y-%m-%d %H:%M}", each["plan"], escape(said), escape(each["reason"]))
     if found["history"]:
         console.print(table)
+
+
+def _of(limit: int | None) -> str:
+    return "" if limit is None else f" of {limit}"
 
 
 def _print_json(value: object) -> None:

@@ -80,6 +80,22 @@ async def test_asked_for_many_times_at_once_it_is_made_once(
     assert await created(shopify, tenant) == 1
 
 
+async def test_a_process_that_died_before_it_wrote_the_page_down_is_succeeded_by_another(
+    *,
+    owner: SessionConnection,
+    move_in: MoveIn,
+    offers: Offers,
+    shopify: SimulatedShopify,
+    plans: dict[str, Plan],
+    tenant: Tenant,
+) -> None:
+    await move_in(tenant)
+    url = await chosen(offers, tenant, plans["pro"])
+    await owner.execute("UPDATE plan_offers SET subscription_id = NULL, confirmation_url = NULL")
+    assert await chosen(offers, tenant, plans["pro"]) == url
+    assert await created(shopify, tenant) == 1
+
+
 async def test_declined_it_changes_nothing_and_can_be_asked_for_again(
     *,
     database: Database,

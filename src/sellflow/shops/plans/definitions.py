@@ -42,6 +42,7 @@ class LimitsSpec(BaseModel):
     merchant_requests_per_second: Rate | None = None
     service_requests_per_second: Rate | None = None
     orders_per_month: Count | None = None
+    customers: Count | None = None
     endpoints: Count | None = None
 
 

@@ -51,6 +51,7 @@ class Plan:
     merchant_requests_per_second: float | None = None
     service_requests_per_second: float | None = None
     orders_per_month: int | None = None
+    customers: int | None = None
     endpoints: int | None = None
     features: Sequence[str] = ()
     price: Decimal | None = None
@@ -121,9 +122,10 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a shop used this month. `orders` were last counted at `counted_at`."""
+    """What a shop used this month. `orders` were last counted at `counted_at`, `customers` once a day."""
 
     since: datetime
     orders: int
+    customers: int
     counted_at: datetime | None
     endpoints: int

@@ -9,6 +9,7 @@ CREATE TABLE plans (
     merchant_requests_per_second double precision CHECK (merchant_requests_per_second > 0),
     service_requests_per_second  double precision CHECK (service_requests_per_second > 0),
     orders_per_month             integer CHECK (orders_per_month >= 0),
+    customers                    integer CHECK (customers >= 0),
     endpoints                    integer CHECK (endpoints >= 0),
     -- Names of what it opens; * is everything.
     features                     text[] NOT NULL DEFAULT '{}' CHECK (array_position(features, NULL) IS NULL),
@@ -108,11 +109,12 @@ GRANT SELECT, INSERT (shop_id, plan, made_by), UPDATE (subscription_id, confirma
     TO sellflow_web;
 
 -- Usage ------------------------------------------------------------------------------------------------------
--- Orders by the day (UTC) that they were made on, counted afterwards.
+-- Orders by the day (UTC) that they were made on, and customers as of a day, counted afterwards.
 CREATE TABLE plan_usage (
     shop_id    bigint NOT NULL REFERENCES shops,
     day        date NOT NULL,
-    orders     integer NOT NULL,
+    orders     integer NOT NULL DEFAULT 0,
+    customers  integer,
     counted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (shop_id, day)
 );
