@@ -62,7 +62,7 @@ BACKLOG: list[tuple[Any, dict[str, Any]]] = [
     (CURRENT_APP_INSTALLATION, {}),
     (CUSTOMERS, {"first": 5, "sortKey": "UPDATED_AT"}),
     (CUSTOMERS, {"first": 12, "sortKey": "ID"}),
-    (ORDER_REVISIONS, {"first": 4, "sortKey": "UPDATED_AT"}),
+    (ORDER_REVISIONS, {"first": 4, "refunds": 10, "sortKey": "UPDATED_AT"}),
 ]
 
 

@@ -53,6 +53,7 @@ async def working(database: Database, folder: Path, **settings: object) -> Async
         folder,
         database_session_url=database.session_url,
         database_owner=SUPERUSER,
+        master_key_file=database.settings.data_dir / "master.key",
         operations_port=port,
         log_format="json",
         **{"worker_visibility_timeout": LONG, "worker_poll_interval": 0.2, **settings},

@@ -52,6 +52,7 @@ async def test_a_file_holds_everything_of_the_customer_and_nothing_of_another(
     sizes = {name: len(rows) for name, rows in tables.items() if rows}
     assert sizes | {"outcomes": 0, "events": 0} == {
         "accounts": 1,
+        "customers": 1,
         "dead_letters": 1,
         "entries": 2,
         "events": 0,
