@@ -21,6 +21,7 @@ from sellflow.shopify.tokens import (
 )
 from sellflow.shopify.tokens.endpoint import TokenEndpoint
 from sellflow.shopify.tokens.sealing import put_grant
+from tests.cli.commands import until
 from tests.conftest import SECRET, Tenant
 from tests.shopify.simulated import SCOPES
 from tests.shopify.tokens.conftest import Installed
@@ -88,6 +89,23 @@ async def test_while_somebody_renews_others_go_on_with_what_is_left_of_the_token
     await installed.let_pass(HOUR - 120)
     assert await leases.take(installed.owner, installed.tenant.app.app_id, installed.tenant.shop.domain)
     assert await tokens.get(installed.shop_id) == before
+    assert (await installed.refreshes())["received"] == 0
+
+
+async def test_a_token_that_was_renewed_between_our_look_and_our_lease_is_not_renewed_again(
+    installed: Installed, tokens: AccessTokens, database: Database
+) -> None:
+    await installed.let_pass(HOUR + 1)
+    watcher = await database.connect(Login.OWNER, purpose="test watcher")
+    async with installed.owner.transaction():
+        lease = await leases.take(installed.owner, installed.tenant.app.app_id, installed.tenant.shop.domain)
+        assert lease is not None
+        late = asyncio.create_task(tokens.get(installed.shop_id))
+        await until(lambda: watcher.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
+        await installed.owner.execute("UPDATE access_tokens SET expires_at = now() + interval '1 hour'")
+        await leases.release(installed.owner, lease)
+    await late
+    await watcher.close()
     assert (await installed.refreshes())["received"] == 0
 
 

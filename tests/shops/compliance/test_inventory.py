@@ -50,7 +50,6 @@ HARMLESS = {
     "service_keys.secret_hash": "a hash of chance",
     "shop_settings.settings": "a merchant's own",
     "shop_settings_changes.changes": "a merchant's own",
-    "shop_plans.source": "one of five words",
     "shops.domain": "a shop's",
     "signing_keys.private_key": "a key",
     "signing_keys.public_key": "a key",

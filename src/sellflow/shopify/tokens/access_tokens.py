@@ -155,12 +155,20 @@ class AccessTokens:
             is_held_off = stored.retry_in > 0
             lease = None if is_held_off else await leases.take(connection, stored.app_id, stored.domain)
             if lease:
-                return await self._attempt(connection, lease, stored, token, is_needed=not want.will_do(stored, token))
+                return await self._under(lease, connection, shop_id, want)
             if want.will_do(stored, token):
                 return _access(stored, token)
             if is_held_off:
                 raise TokenDelayedError(stored.last_error, seconds=stored.retry_in)
             return None
+
+    async def _under(self, lease: TokenLease, connection: Connection, shop_id: int, want: _Want) -> Access | _Attempt:
+        """Return what a renewal needs, or the token that the last holder of the lease stored after our first look."""
+        stored, token = await self._look(connection, shop_id)
+        if want.is_met(stored, token):
+            await leases.release(connection, lease)
+            return _access(stored, token)
+        return await self._attempt(connection, lease, stored, token, is_needed=not want.will_do(stored, token))
 
     async def _look(self, connection: Connection, shop_id: int) -> tuple[Stored, str]:
         stored = await store.find_token(connection, shop_id)
