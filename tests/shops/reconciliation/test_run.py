@@ -113,8 +113,9 @@ async def test_a_shop_that_removed_the_app_is_left_alone(world: World) -> None:
 
 
 async def test_each_shop_has_its_turn_once_a_period(world: World, other_tenant: Tenant) -> None:
-    both = sorted([world.tenant.shop_id, other_tenant.shop_id])
-    assert await store.begin_due(world.owner, every=60, at_most=10) == both
+    assert await store.begin_due(world.owner, every=60, at_most=10) == [world.tenant.shop_id]
     assert await store.begin_due(world.owner, every=60, at_most=10) == []
-    await store.make_due(world.owner, other_tenant.shop_id, since=None)
-    assert await store.begin_due(world.owner, every=60, at_most=10) == [other_tenant.shop_id]
+    for each in (world.tenant, other_tenant):
+        await store.make_due(world.owner, each.shop_id, since=None)
+    # The other shop has no token to ask with.
+    assert await store.begin_due(world.owner, every=60, at_most=10) == [world.tenant.shop_id]

@@ -42,6 +42,8 @@ class Reconciled:
 async def begin_due(connection: SessionConnection, *, every: float, at_most: int) -> list[int]:
     """Return the shops whose turn it is, each once per period; installed shops join by themselves.
 
+    A shop without a token that Shopify takes cannot be asked anything, and has its turn once there is one.
+
     Runs as the owner. The turn comes again after a period even where nobody tells how it ended.
     """
     await connection.execute(
@@ -57,6 +59,7 @@ async def begin_due(connection: SessionConnection, *, every: float, at_most: int
         WITH due AS (
             SELECT r.shop_id FROM reconciliations r JOIN shops s USING (shop_id)
             WHERE r.next_run_at <= clock_timestamp() AND s.uninstalled_at IS NULL
+              AND EXISTS (SELECT FROM access_tokens t WHERE t.shop_id = r.shop_id AND t.broken_at IS NULL)
             ORDER BY r.next_run_at
             LIMIT $2
             FOR UPDATE OF r SKIP LOCKED
