@@ -36,6 +36,7 @@ subscription = Subscription(
         "shopify.customers.update": "something about a customer changed",
         "shopify.customers.delete": "a customer was deleted",
     },
+    consumers=1,
 )
 
 

@@ -252,6 +252,7 @@ def subscriptions(settings: Settings, vault: Vault, *, resolve: Resolve = resolv
         announces=False,
         # Whoever adds an endpoint binds what it subscribes to: without listeners there is no traffic.
         binds=(ENDPOINT_TEST,),
+        consumers=1,
     )
     told.handler("#", parse=parse_audience)(fan_out)
     delivered = Subscription(DELIVERY_QUEUE, {DELIVERY_DUE: "an endpoint is to be told of an event"}, announces=False)

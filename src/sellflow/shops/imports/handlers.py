@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 IMPORT_DUE = "shops.import.due"
 #: Seconds between two looks for imports whose next step is due, and imports that one look lets go on.
-LOOK_EVERY = 2.0
+LOOK_EVERY = 5.0
 AT_A_TIME = 20
 #: Seconds that a step may take to store things, and after which one that nobody told the end of is done again.
 BUDGET = 20.0
