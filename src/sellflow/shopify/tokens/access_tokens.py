@@ -211,7 +211,10 @@ class AccessTokens:
         except CredentialsRefusedError as error:
             await self._note_failure(attempt, error)
         except GrantRefusedError as error:
-            is_lost = attempt.is_needed or attempt.stored.kind is not TokenKind.PERMANENT
+            # An app's own credentials stay good: it may only not be installed yet, or not any more.
+            is_lost = attempt.stored.kind is TokenKind.EXPIRING or (
+                attempt.is_needed and attempt.stored.kind is TokenKind.PERMANENT
+            )
             await (self._note_broken(attempt, error) if is_lost else self._note_failure(attempt, error))
         except TokenDelayedError as error:
             await self._note_failure(attempt, error)
