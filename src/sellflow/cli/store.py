@@ -23,7 +23,7 @@ async def register_demo_store(settings: Settings) -> None:
     app = AppInput(
         client_secret=settings.demo_app_secret.get_secret_value(),
         title="Sellflow demo",
-        app_url=f"{settings.web_url}/",
+        app_url=f"{settings.web_url}/admin/{DEMO_APP}",
         redirect_urls=(f"{settings.public_url or settings.web_url}/auth/shopify/{DEMO_APP}/callback",),
         scopes=tuple(settings.shopify_scopes.split(",")),
     )
