@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from sellflow.loyalty.store import start_earning
-from sellflow.postgres.database import Database, Pool, SessionConnection
 from sellflow.secrets import Vault
 from sellflow.shops.imports import run, store
 from sellflow.shops.imports.handlers import continue_imports
 from sellflow.shops.imports.run import ImportStep
 from sellflow.shops.imports.store import Import
-from sellflow.shops.install import Installer
 from sellflow.shops.token_jobs import announce_installations
-from tests.conftest import Tenant
 from tests.queue.consuming import drain
-from tests.shopify.simulated import SimulatedShopify
-from tests.shops.reconciliation.world import World, living
-
-
-@pytest.fixture
-async def world(  # noqa: PLR0917 - each is a fixture of its own
-    database: Database,
-    owner: SessionConnection,
-    worker_pool: Pool,
-    tenant: Tenant,
-    shopify: SimulatedShopify,
-    installer: Installer,
-) -> AsyncIterator[World]:
-    async with living(
-        database=database,
-        owner=owner,
-        pool=worker_pool,
-        tenant=tenant,
-        shopify=shopify,
-        installer=installer,
-    ) as found:
-        yield found
+from tests.shops.reconciliation.world import World
 
 
 async def take_steps(world: World, vault: Vault, *, at_most: int = 100, budget: float = 60.0) -> Import:

@@ -3,36 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
-import pytest
-
-from sellflow.postgres.database import Database, Pool, SessionConnection
-from sellflow.shops.install import Installer
 from sellflow.shops.reconciliation import store
 from tests.conftest import Tenant
-from tests.shopify.simulated import SimulatedShopify
-from tests.shops.reconciliation.world import World, living
-
-
-@pytest.fixture
-async def world(  # noqa: PLR0917 - each is a fixture of its own
-    database: Database,
-    owner: SessionConnection,
-    worker_pool: Pool,
-    tenant: Tenant,
-    shopify: SimulatedShopify,
-    installer: Installer,
-) -> AsyncIterator[World]:
-    async with living(
-        database=database,
-        owner=owner,
-        pool=worker_pool,
-        tenant=tenant,
-        shopify=shopify,
-        installer=installer,
-    ) as found:
-        yield found
+from tests.shops.reconciliation.world import World
 
 
 async def test_with_a_twentieth_of_the_webhooks_lost_the_ledger_ends_up_exact(world: World) -> None:
@@ -119,3 +93,13 @@ async def test_each_shop_has_its_turn_once_a_period(world: World, other_tenant: 
         await store.make_due(world.owner, each.shop_id, since=None)
     # The other shop has no token to ask with.
     assert await store.begin_due(world.owner, every=60, at_most=10) == [world.tenant.shop_id]
+
+
+async def test_history_that_shopify_hides_is_said_where_the_scope_is_missing(world: World) -> None:
+    long_ago = "UPDATE reconciliations SET orders_until = now() - interval '61 days'"
+    await world.owner.execute(long_ago)
+    assert "read_all_orders" in (await world.reconcile()).sentence()
+    assert "read_all_orders" not in (await world.reconcile()).sentence()
+    await world.owner.execute(long_ago)
+    await world.owner.execute("UPDATE access_tokens SET scopes = scopes || '{read_all_orders}'")
+    assert "read_all_orders" not in (await world.reconcile()).sentence()

@@ -21,7 +21,7 @@ from sellflow.shops.reconciliation.reading import Reader
 from sellflow.shops.reconciliation.rest_shapes import customer_resource
 
 examined_total = Counter("sellflow_reconciliation_examined_total", "Resources compared with the event log.", ["kind"])
-repaired_total = Counter("sellflow_reconciliation_repaired_total", "Events that no webhook had brought.", ["topic"])
+repaired_total = Counter("sellflow_reconciliation_repaired_total", "Events that no webhook had brought.")
 
 #: What may be missing, as far as anybody listens to it.
 ORDER_TOPICS = (
@@ -82,7 +82,9 @@ class Reconciliation:
             if progress is None:
                 return None
             await store.note_started(connection, shop_id)
-        until = datetime.now(UTC) - self._settle
+        now = datetime.now(UTC)
+        self.tally.warning = rules.history_warning(progress.orders_until, now, has_all_orders=progress.has_all_orders)
+        until = now - self._settle
         await self._customers(progress, until)
         await self._orders(progress, until)
         return self.tally
@@ -185,8 +187,7 @@ class Reconciliation:
                 repaired=fed,
             )
         self.tally.repaired += fed
-        for event in events:
-            repaired_total.labels(event.topic).inc()
+        repaired_total.inc(fed)
 
     async def _wanted(self, shop_id: int, topics: Collection[str]) -> set[str]:
         """Return those of `topics` that some queue listens to: nobody misses the others."""

@@ -19,6 +19,8 @@ class Progress:
     installed_at: datetime
     orders_until: datetime
     customers_until: datetime
+    #: Whether Shopify shows the app orders of more than 60 days ago.
+    has_all_orders: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,10 @@ async def read_progress(connection: Connection, shop_id: int) -> Progress | None
     """Return how far an installed shop has come; None where it is not, or not any more."""
     row = await connection.fetchrow(
         """
-        SELECT r.shop_id, s.installed_at, r.orders_until, r.customers_until
+        SELECT r.shop_id, s.installed_at, r.orders_until, r.customers_until,
+               EXISTS (
+                   SELECT FROM access_tokens t WHERE t.shop_id = r.shop_id AND 'read_all_orders' = ANY (t.scopes)
+               ) AS has_all_orders
         FROM reconciliations r JOIN shops s USING (shop_id)
         WHERE r.shop_id = $1 AND s.uninstalled_at IS NULL
         """,
