@@ -53,7 +53,7 @@ async def panel(request: Request, handle: Handle) -> Response:
     settings: Settings = request.app.state.settings
     return HTMLResponse(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Sellflow</title>'
-        f'<meta name="viewport" content="width=device-width">'
+        f'<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
         f"{_bridge(settings, app)}</head>"
         f"<body><main><h1>Sellflow</h1><p>Installed in {escape(session.domain)}.</p></main></body></html>",
         headers=frame_headers(settings, session.domain),

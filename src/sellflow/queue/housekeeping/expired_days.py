@@ -112,6 +112,9 @@ async def _drop_partitions(connection: SessionConnection, day: date) -> bool:
     try:
         async with connection.transaction():
             await connection.execute(f"SET LOCAL lock_timeout = {LONGEST_LOCK_WAIT}")
+            # Of two that drop one partition at a time, Postgres lets the second fail with an internal error. The lock
+            # is the one under which days are made.
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtext('sellflow.make_day_partitions'))")
             await connection.execute(f"DROP TABLE IF EXISTS events_{day:%Y%m%d}, outcomes_{day:%Y%m%d}")
     except asyncpg.LockNotAvailableError:
         return False
