@@ -39,11 +39,9 @@ WITH added AS (
     SELECT s.app_id, 'bench-' || n || '.myshopify.com', s.currency
     FROM shops s CROSS JOIN generate_series(2, %s) AS n
     RETURNING shop_id
-), rules AS (
-    INSERT INTO earning_rules (shop_id, kind) SELECT shop_id, 'spend' FROM added RETURNING shop_id, rule_id
 )
-INSERT INTO earning_rule_versions (shop_id, rule_id, version, points_per_unit, rounding)
-SELECT shop_id, rule_id, 1, 1, 'down' FROM rules
+INSERT INTO programs (shop_id, version, document, saved_by)
+SELECT a.shop_id, 1, p.document, 'benchmark' FROM added a CROSS JOIN programs p
 """
 FILL: LiteralString = """
 WITH every AS (

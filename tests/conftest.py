@@ -18,7 +18,7 @@ import hypothesis
 import pytest
 
 from sellflow.loyalty.models import Rounding
-from sellflow.loyalty.store import set_spend_rule
+from sellflow.loyalty.program_store import set_spend_rule
 from sellflow.postgres.database import Database, Login, Pool, SessionConnection, close_pool
 from sellflow.postgres.embedded import DATABASE, SUPERUSER, EmbeddedPostgres
 from sellflow.postgres.opening import prepare

@@ -14,18 +14,20 @@ DECLARE
     balance_after  bigint;
     transfer       bigint;
 BEGIN
-    SELECT s.app_id, v.rule_id, v.version, v.points_per_unit, v.rounding, i.account_id AS issued_account INTO rule
+    SELECT s.app_id, v.version, v.document #>> '{rules,0,id}' AS rule_id,
+           (v.document #>> '{rules,0,points_per_unit}')::numeric AS points_per_unit,
+           v.document #>> '{rules,0,rounding}' AS rounding, i.account_id AS issued_account INTO rule
     FROM shops s
-    JOIN earning_rule_versions v ON v.shop_id = s.shop_id
+    JOIN programs v ON v.shop_id = s.shop_id
     JOIN accounts i ON i.shop_id = s.shop_id AND i.kind = 'issued' AND i.customer_id IS NULL
     WHERE s.shop_id = of_shop
     ORDER BY v.version DESC LIMIT 1;
 
     INSERT INTO orders (shop_id, order_id, app_id, name, currency, presentment_currency, subtotal,
                         presentment_subtotal, financial_status, ordered_at, revised_at, revision_rank,
-                        customer_id, customer_revised_at, rule_id, rule_version)
+                        customer_id, customer_revised_at, program_version)
     VALUES (of_shop, of_order, rule.app_id, called, in_currency, in_currency, costing, costing, status, placed_at,
-            changed_at, '', customer, changed_at, rule.rule_id, rule.version)
+            changed_at, '', customer, changed_at, rule.version)
     ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
         RETURN;
@@ -41,10 +43,10 @@ BEGIN
     VALUES (of_shop, 'customer', customer, earned)
     ON CONFLICT (shop_id, kind, customer_id) DO UPDATE SET balance = accounts.balance + EXCLUDED.balance
     RETURNING account_id, balance INTO account, balance_after;
-    INSERT INTO transfers (shop_id, kind, source, rule_id, revision, points, snapshot, day, event_id)
+    INSERT INTO transfers (shop_id, kind, source, rule, revision, points, snapshot, day, event_id)
     VALUES (of_shop, 'earn', 'order:' || of_order, rule.rule_id, 1, earned,
             jsonb_build_object(
-                'order', called, 'rule_version', rule.version, 'points_per_unit', rule.points_per_unit::text,
+                'order', called, 'program_version', rule.version, 'points_per_unit', rule.points_per_unit::text,
                 'rounding', rule.rounding, 'currency', in_currency, 'subtotal', costing::text, 'refunds', 0,
                 'financial_status', status, 'target', earned
             ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from sellflow.loyalty.models import Rounding
-from sellflow.loyalty.store import set_spend_rule
+from sellflow.loyalty.program_store import set_spend_rule
 from sellflow.postgres.database import SessionConnection
 from sellflow.secrets import Vault
 from sellflow.settings import Settings
@@ -27,7 +27,7 @@ async def seed_demo_shop(connection: SessionConnection, vault: Vault, settings: 
     shop = await install_shop(connection, app_id=app.app_id, domain=DEMO_DOMAIN, currency=DEMO_CURRENCY)
     await set_shopify_url(connection, DEMO_APP, f"{settings.simulator_url}/shops/{PLACEHOLDER}")
     await expect_claimed_token(connection, vault, shop.shop_id)
-    has_rule = await connection.fetchval("SELECT true FROM earning_rules WHERE shop_id = $1", shop.shop_id)
-    if not has_rule:
+    has_program = await connection.fetchval("SELECT true FROM programs WHERE shop_id = $1 LIMIT 1", shop.shop_id)
+    if not has_program:
         await set_spend_rule(connection, shop.shop_id, points_per_unit=Decimal(1), rounding=Rounding.DOWN)
     return shop

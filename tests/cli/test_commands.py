@@ -58,8 +58,8 @@ def test_a_shop_is_added_with_its_rule_and_listed(installation: Installation) ->
     listed = installation.does("shops", "list")
     assert "acme.myshopify.com" in listed
     assert "USD" in listed
-    rule = "SELECT points_per_unit::text, rounding FROM earning_rule_versions WHERE version = 1"
-    assert ("2.5000", "down") in installation.ask(rule)
+    rule = "SELECT document #>> '{rules,0,points_per_unit}', document #>> '{rules,0,rounding}' FROM programs"
+    assert ("2.5", "down") in installation.ask(rule)
 
 
 def test_a_new_earning_rule_is_a_new_version(installation: Installation) -> None:

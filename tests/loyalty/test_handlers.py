@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sellflow.loyalty.models import Rounding
-from sellflow.loyalty.store import set_spend_rule, start_earning
+from sellflow.loyalty.program_store import set_spend_rule, start_earning
 from sellflow.postgres.database import Database, Login, close_pool
 from tests.conftest import Tenant
 from tests.loyalty.conftest import News, Store
@@ -261,7 +261,7 @@ async def test_more_points_than_can_be_counted_are_a_dead_letter(store: Store, t
 
 
 async def test_a_shop_without_rule_keeps_its_orders(store: Store, tenant: Tenant, other_tenant: Tenant) -> None:
-    await store.owner.execute("DELETE FROM earning_rule_versions WHERE shop_id = $1", other_tenant.shop_id)
+    await store.owner.execute("DELETE FROM programs WHERE shop_id = $1", other_tenant.shop_id)
     await store.hear(other_tenant, (PAID, order()))
     assert await store.owner.fetchval("SELECT detail FROM outcomes") == "kept: the shop has no earning rule"
     await set_spend_rule(store.owner, other_tenant.shop_id, points_per_unit=Decimal(1), rounding=Rounding.DOWN)

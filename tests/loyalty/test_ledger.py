@@ -8,19 +8,20 @@ from itertools import count
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sellflow.loyalty.ledger import Account, Posting, post
-from sellflow.loyalty.models import Movement, MovementKind
+from sellflow.loyalty.ledger import Account, AccountKey, Posting, ids_needed, post
+from sellflow.loyalty.models import AccountKind, Movement, MovementKind
 
-Accounts = dict[tuple[int, int], Account]
+AVAILABLE = AccountKind.AVAILABLE
+Accounts = dict[AccountKey, Account]
 
 
 def movement(points: int, source: str = "order:1", customer: int = 1) -> Movement:
     kind = MovementKind.EARN if points > 0 else MovementKind.CLAWBACK
-    return Movement(1, customer, kind, points, source, 1, 1, {}, date(2026, 11, 22), 1)
+    return Movement(1, customer, kind, points, source, "spend", 1, {}, date(2026, 11, 22), 1)
 
 
 def new_accounts() -> Accounts:
-    return {(1, customer): Account(customer, 1, customer, 0, 99) for customer in (1, 2)}
+    return {(1, customer, AVAILABLE): Account(customer, 1, customer, AVAILABLE, 0, 99) for customer in (1, 2)}
 
 
 class Book:
@@ -31,12 +32,12 @@ class Book:
         self._transfers, self._lots = count(1), count(1001)
 
     def post(self, *movements: Movement) -> Posting:
-        earns = sum(each.points > 0 for each in movements)
+        transfers, lots = ids_needed(movements)
         return post(
             movements,
             self.accounts,
-            [next(self._transfers) for _ in movements],
-            [next(self._lots) for _ in range(earns)],
+            [next(self._transfers) for _ in range(transfers)],
+            [next(self._lots) for _ in range(lots)],
         )
 
     def check(self) -> None:
@@ -69,7 +70,7 @@ def test_after_every_movement_lots_less_shortfalls_are_the_balance(sequence: lis
         balances[each.customer_id] += each.points
         assert posting.transfers[0].balance_after == balances[each.customer_id]
         book.check()
-    assert {key: account.balance for (_, key), account in book.accounts.items()} == balances
+    assert {key: account.balance for (_, key, _), account in book.accounts.items()} == balances
 
 
 @given(movements, st.data())
@@ -125,18 +126,18 @@ def test_a_clawback_takes_from_its_own_order_first_and_then_from_the_eldest() ->
 def test_what_no_lot_covers_is_owed_and_the_next_earn_pays_it_eldest_first() -> None:
     book = Book()
     book.post(movement(-10, "order:1"), movement(-5, "order:2"))
-    assert book.accounts[1, 1].balance == -15
+    assert book.accounts[1, 1, AVAILABLE].balance == -15
     paid = book.post(movement(12, "order:3"))
     assert [(each.transfer_id, each.points) for each in paid.allocations] == [(1, 10), (2, 2)]
-    assert [each.remaining for each in book.accounts[1, 1].shortfalls] == [0, 3]
-    assert [lot.remaining for lot in book.accounts[1, 1].lots] == [0]
+    assert [each.remaining for each in book.accounts[1, 1, AVAILABLE].shortfalls] == [0, 3]
+    assert [lot.remaining for lot in book.accounts[1, 1, AVAILABLE].lots] == [0]
     book.post(movement(8, "order:4"))
-    assert book.accounts[1, 1].balance == 5
+    assert book.accounts[1, 1, AVAILABLE].balance == 5
     book.check()
 
 
 def test_customers_do_not_pay_for_each_other() -> None:
     book = Book()
     book.post(movement(10, customer=1), movement(-4, customer=2))
-    assert (book.accounts[1, 1].balance, book.accounts[1, 2].balance) == (10, -4)
+    assert (book.accounts[1, 1, AVAILABLE].balance, book.accounts[1, 2, AVAILABLE].balance) == (10, -4)
     book.check()

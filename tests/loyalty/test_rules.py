@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from functools import reduce
@@ -12,7 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sellflow.loyalty.models import MovementKind, Order, OrderState, Posted, Refund, Rounding, SpendRule
+from sellflow.loyalty.models import MovementKind, Order, OrderState, Posted, Refund, Rounding
+from sellflow.loyalty.program import Program, SpendRule
 from sellflow.loyalty.rules import (
     MOST_POINTS,
     AbsurdPointsError,
@@ -30,11 +30,13 @@ LATER = MORNING + timedelta(days=1)
 
 money = st.integers(0, 10**7).map(lambda number: Decimal(number) / 100)
 rates = st.integers(1, 2000).map(lambda number: Decimal(number) / 100)
-rules = st.builds(SpendRule, st.just(1), st.just(1), rates, st.sampled_from(Rounding))
 
 
-def rule(rate: str = "1", rounding: Rounding = Rounding.DOWN) -> SpendRule:
-    return SpendRule(1, 1, Decimal(rate), rounding)
+def rule(rate: Decimal | str = "1", rounding: Rounding = Rounding.DOWN) -> SpendRule:
+    return SpendRule(id="spend", kind="spend", points_per_unit=Decimal(rate), rounding=rounding)
+
+
+rules = st.builds(rule, rates, st.sampled_from(Rounding))
 
 
 def snapshot(
@@ -219,17 +221,16 @@ def test_an_order_that_moved_is_taken_from_the_one_and_given_to_the_other() -> N
 
 
 @pytest.mark.parametrize(
-    ("known", "spend", "words"),
+    ("known", "program", "words"),
     [
-        (unknown_order(1, 1), rule(), "has not arrived yet"),
-        (state(snapshot()), None, "no earning rule"),
-        (state(snapshot())._replace(cancelled_at=MORNING), rule(), "was cancelled"),
-        (state(snapshot(status="partially_paid")), rule(), "is partially paid"),
-        (state(snapshot(customer=None)), rule(), "no customer yet"),
-        (state(snapshot()), rule(), "already says so"),
-        (state(snapshot()), replace(rule(), starts_at=LATER), f"elder than {LATER:%Y-%m-%d}"),
+        (unknown_order(1, 1), Program(rules=(rule(),)), "has not arrived yet"),
+        (state(snapshot()), Program(), "no earning rule"),
+        (state(snapshot())._replace(cancelled_at=MORNING), Program(rules=(rule(),)), "was cancelled"),
+        (state(snapshot(status="partially_paid")), Program(rules=(rule(),)), "is partially paid"),
+        (state(snapshot(customer=None)), Program(rules=(rule(),)), "no customer yet"),
+        (state(snapshot()), Program(rules=(rule(),)), "already says so"),
+        (state(snapshot()), Program(rules=(rule(),), starts_at=LATER), f"elder than {LATER:%Y-%m-%d}"),
     ],
 )
-def test_there_is_a_reason_for_nothing(known: OrderState, spend: SpendRule | None, words: str) -> None:
-    pinned = None if spend and spend.starts_at else spend
-    assert words in reason_for_nothing(known, pinned, spend)
+def test_there_is_a_reason_for_nothing(known: OrderState, program: Program, words: str) -> None:
+    assert words in reason_for_nothing(known, program)

@@ -75,6 +75,7 @@ async def fill(database: Database, *tenants: Tenant) -> None:
     await _consume(database)
     for tenant in tenants:
         await _overdraw(database, tenant)
+        await _join(database, tenant)
         await _reconcile(database, tenant)
         await _log_in(database, tenant)
         await _administrate(database, tenant)
@@ -227,6 +228,12 @@ async def _reconcile(database: Database, tenant: Tenant) -> None:
         await make_due(owner, tenant.shop_id, since=None)
 
 
+async def _join(database: Database, tenant: Tenant) -> None:
+    """Make a member of a customer."""
+    async with connected(database, Login.OWNER) as owner:
+        await owner.execute("INSERT INTO members (shop_id, customer_id) VALUES ($1, 7)", tenant.shop_id)
+
+
 async def _overdraw(database: Database, tenant: Tenant) -> None:
     """Take points from a customer who has some, and more than that from one who has none."""
     movements = [
@@ -236,7 +243,7 @@ async def _overdraw(database: Database, tenant: Tenant) -> None:
             kind=MovementKind.CLAWBACK,
             points=-5,
             source=f"test:{customer_id}",
-            rule_id=None,
+            rule=None,
             revision=1,
             snapshot={},
             day=date(2026, 3, 1),

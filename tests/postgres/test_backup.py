@@ -29,6 +29,7 @@ _RULES = """
     SELECT format('column %s.%s %s %s', attrelid::regclass, attname, atttypid::regtype, attacl) AS rule
     FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
     WHERE relnamespace IN ('public'::regnamespace, 'pgmq'::regnamespace) AND relkind IN ('r', 'p') AND attnum > 0
+      AND NOT attisdropped
     UNION ALL
     SELECT format('table %s %s %s %s', oid::regclass, relrowsecurity, relforcerowsecurity,
                   (SELECT array_agg(a::text ORDER BY a::text) FROM unnest(relacl) a))

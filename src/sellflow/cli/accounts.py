@@ -131,7 +131,7 @@ def add_shop(
 ) -> None:
     """Add a shop. Webhooks that came before it are handled now."""
     from sellflow.loyalty.models import Rounding  # noqa: PLC0415
-    from sellflow.loyalty.store import set_spend_rule  # noqa: PLC0415
+    from sellflow.loyalty.program_store import set_spend_rule  # noqa: PLC0415
     from sellflow.postgres.database import SessionConnection  # noqa: PLC0415
     from sellflow.queue.event_log import adopt  # noqa: PLC0415
     from sellflow.roles import build_registry  # noqa: PLC0415
@@ -169,8 +169,8 @@ def earning_rule(
     rounding: Annotated[str, typer.Option(help="down, half_up or up.")] = "down",
 ) -> None:
     """Put a new version of a shop's earning rule in force. What was earned keeps the version it was earned by."""
-    from sellflow.loyalty.models import Rounding, SpendRule  # noqa: PLC0415
-    from sellflow.loyalty.store import set_spend_rule  # noqa: PLC0415
+    from sellflow.loyalty.models import Rounding  # noqa: PLC0415
+    from sellflow.loyalty.program_store import ProgramVersion, set_spend_rule  # noqa: PLC0415
     from sellflow.postgres.database import SessionConnection  # noqa: PLC0415
     from sellflow.shops import store  # noqa: PLC0415
 
@@ -178,12 +178,12 @@ def earning_rule(
         raise ConfigurationError(f"--rounding is one of {', '.join(Rounding)}, not {rounding!r}")
     rate = _rate(points_per_unit)
 
-    async def work(connection: SessionConnection) -> SpendRule:
+    async def work(connection: SessionConnection) -> ProgramVersion:
         shop = await store.find_shop(connection, domain)
         return await set_spend_rule(connection, shop.shop_id, points_per_unit=rate, rounding=Rounding(rounding))
 
-    rule = as_owner(start(), work)
-    console.print(f"Version {rule.version} is in force: {rule.points_per_unit} points a unit, rounded {rule.rounding}.")
+    saved = as_owner(start(), work)
+    console.print(f"Version {saved.version} is in force: {rate.normalize():f} points a unit, rounded {rounding}.")
 
 
 def _rate(text: str) -> Decimal:

@@ -153,7 +153,8 @@ def _show(story: Story, identity: str) -> None:
         state = "cancelled" if told.cancelled_at else told.financial_status.replace("_", " ")
         console.print(
             f"{told.subtotal:.2f} {told.currency} for items, {told.refunded:.2f} given back, {state}, "
-            f"customer {told.customer_id or 'not known yet'}, rule version {told.rule_version or 'not fixed yet'}"
+            f"customer {told.customer_id or 'not known yet'}, "
+            f"programme version {told.program_version or 'not fixed yet'}"
         )
     if story.events:
         console.print(_events_table(story))
@@ -204,6 +205,6 @@ def _transfers_table(story: Story) -> Table:
             str(transfer.balance_after),
             str(transfer.event_id),
             f"{facts['subtotal']} {facts['currency']} at {facts['points_per_unit']} rounded {facts['rounding']}, "
-            f"{facts['refunds']} refunds, {facts['financial_status']}, rule version {facts['rule_version']}",
+            f"{facts['refunds']} refunds, {facts['financial_status']}, programme version {facts['program_version']}",
         )
     return table

@@ -58,7 +58,7 @@ def begin(
         raise ConfigurationError("--earn-from says which orders bring points: it goes with --orders")
 
     async def work(connection: SessionConnection) -> int:
-        from sellflow.loyalty.store import start_earning  # noqa: PLC0415
+        from sellflow.loyalty.program_store import start_earning  # noqa: PLC0415
         from sellflow.shops.imports.store import ask_for  # noqa: PLC0415
         from sellflow.shops.store import find_shop  # noqa: PLC0415
 

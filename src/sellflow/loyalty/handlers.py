@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -20,9 +20,10 @@ from sellflow.loyalty.models import (
     OrderState,
     Posted,
     Refund,
-    SpendRule,
 )
 from sellflow.loyalty.payloads import parse_news
+from sellflow.loyalty.program import Program, SpendRule
+from sellflow.loyalty.program_store import ProgramVersion, read_programs, read_versions
 from sellflow.loyalty.rules import changes, is_earning, reason_for_nothing, revise, target_points
 from sellflow.loyalty.store import OrderKey
 from sellflow.postgres.database import Connection
@@ -62,9 +63,14 @@ class KnownOrder:
     state: OrderState
     refunds: Sequence[Refund]
     posted: Posted
-    rule: SpendRule | None
-    in_force: SpendRule | None
+    #: The one it was paid under, or the present one.
+    program: Program
     event: Event
+
+    @property
+    def rule(self) -> SpendRule | None:
+        """The rule by which it brings points, once it does."""
+        return None if self.state.program_version is None else next(self.program.spend_rules(), None)
 
 
 @subscription.handler("shopify.orders.*", "shopify.refunds.create", parse=parse_news)
@@ -75,16 +81,16 @@ async def record_orders(
     news: dict[OrderKey, list[tuple[Event, OrderNews]]] = defaultdict(list)
     for event, each in batch:
         news[event.shop_id, each.order_id].append((event, each))
-    rules = await store.read_rules(connection, {shop_id for shop_id, _ in news})
-    states, known_before = await _record(connection, news, rules)
+    programs = await read_programs(connection, {shop_id for shop_id, _ in news})
+    states, known_before = await _record(connection, news, programs)
+    pinned = await _pinned(connection, states.values(), programs)
     refunds, posted = await _read_history(connection, news, known_before)
     orders = {
         key: KnownOrder(
             state,
             refunds.get(key, ()),
             posted.get(key, Posted({}, 0)),
-            _rule(state, rules),
-            next(reversed(rules.get(state.shop_id, ())), None),
+            pinned[key],
             news[key][-1][0],
         )
         for key, state in states.items()
@@ -100,17 +106,17 @@ async def record_orders(
 async def _record(
     connection: Connection,
     news: Mapping[OrderKey, Sequence[tuple[Event, OrderNews]]],
-    rules: Mapping[int, Sequence[SpendRule]],
+    programs: Mapping[int, ProgramVersion],
 ) -> tuple[dict[OrderKey, OrderState], set[OrderKey]]:
     """Bring the order tables up to date; return the states, and the keys that were there before."""
     snapshots = {key: [each.order for _, each in events if each.order] for key, events in news.items()}
-    states = {key: _revised(store.unknown_order(*key), snapshots[key], rules) for key in news}
+    states = {key: _revised(store.unknown_order(*key), snapshots[key], programs) for key in news}
     inserted = await store.insert_new(connection, list(states.values()))
     known = set(news) - inserted
     if known:
         before = await store.lock_known(connection, known)
         _refuse_foreign(known - set(before))
-        after = {key: _revised(before[key], snapshots[key], rules) for key in known}
+        after = {key: _revised(before[key], snapshots[key], programs) for key in known}
         changed = [after[key] for key in sorted(known) if after[key] != before[key]]
         if changed:
             await store.update_known(connection, changed)
@@ -121,14 +127,32 @@ async def _record(
     return states, known
 
 
-def _revised(state: OrderState, orders: Sequence[Order], rules: Mapping[int, Sequence[SpendRule]]) -> OrderState:
-    """Fold snapshots into a state, and fix its rule version once it is paid for."""
+def _revised(state: OrderState, orders: Sequence[Order], programs: Mapping[int, ProgramVersion]) -> OrderState:
+    """Fold snapshots into a state, and fix the version of its programme once it is paid for."""
     for order in orders:
         state = revise(state, order)
-    in_force = rules.get(state.shop_id)
-    if state.rule_id is None and in_force and is_earning(state) and in_force[-1].counts(state.ordered_at):
-        state = state._replace(rule_id=in_force[-1].rule_id, rule_version=in_force[-1].version)
+    in_force = programs[state.shop_id]
+    gives = next(in_force.program.spend_rules(), None) is not None
+    if state.program_version is None and gives and is_earning(state) and in_force.program.counts(state.ordered_at):
+        state = state._replace(program_version=in_force.version)
     return state
+
+
+async def _pinned(
+    connection: Connection, states: Iterable[OrderState], programs: Mapping[int, ProgramVersion]
+) -> dict[OrderKey, Program]:
+    """Return the programme of each order: the one it was paid under, or the present one."""
+    elder = {
+        (state.shop_id, state.program_version)
+        for state in states
+        if state.program_version not in (None, programs[state.shop_id].version)
+    }
+    known = {(each.shop_id, each.version): each.program for each in programs.values()}
+    known |= await read_versions(connection, {(shop_id, version) for shop_id, version in elder if version})
+    return {
+        (state.shop_id, state.order_id): known[state.shop_id, state.program_version or programs[state.shop_id].version]
+        for state in states
+    }
 
 
 def _winner(state: OrderState, orders: Sequence[Order]) -> list[Order]:
@@ -171,11 +195,6 @@ async def _read_history(
     return refunds, posted
 
 
-def _rule(state: OrderState, rules: Mapping[int, Sequence[SpendRule]]) -> SpendRule | None:
-    pinned = (state.rule_id, state.rule_version)
-    return next((rule for rule in rules.get(state.shop_id, ()) if (rule.rule_id, rule.version) == pinned), None)
-
-
 def _movements(order: KnownOrder) -> list[Movement]:
     state, rule = order.state, order.rule
     if rule is None:
@@ -188,7 +207,7 @@ def _movements(order: KnownOrder) -> list[Movement]:
             kind=change.kind,
             points=change.points,
             source=store.order_source(state.order_id),
-            rule_id=rule.rule_id,
+            rule=rule.id,
             revision=order.posted.revision + number,
             snapshot=_snapshot(order, rule, target),
             day=order.event.day,
@@ -198,12 +217,12 @@ def _movements(order: KnownOrder) -> list[Movement]:
     ]
 
 
-def _snapshot(order: KnownOrder, rule: SpendRule, target: int) -> dict[str, str | int]:
+def _snapshot(order: KnownOrder, rule: SpendRule, target: int) -> dict[str, object]:
     """Return what the points were computed from, kept with the transfer for good."""
     state = order.state
     return {
         "order": state.name,
-        "rule_version": rule.version,
+        "program_version": order.state.program_version,
         "points_per_unit": str(rule.points_per_unit.normalize()),
         "rounding": rule.rounding.value,
         "currency": state.currency,
@@ -216,7 +235,7 @@ def _snapshot(order: KnownOrder, rule: SpendRule, target: int) -> dict[str, str 
 
 def _sentence(order: KnownOrder, movements: Sequence[Movement]) -> str:
     if not movements:
-        return reason_for_nothing(order.state, order.rule, order.in_force)
+        return reason_for_nothing(order.state, order.program)
     return "; ".join(
         f"{'earned' if each.points > 0 else 'took back'} {abs(each.points)} points, customer {each.customer_id}"
         for each in movements

@@ -1,7 +1,8 @@
 """How movements become entries, lots and allocations: pure bookkeeping, no I/O.
 
 Points that are earned open a lot; points that are taken come from lots, first in first out; what no lot covers is
-a shortfall (a negative balance) that the next earn covers first. So at any time
+a shortfall (a negative balance) that the next earn covers first, unless the shop's programme says otherwise. So at any
+time
 
     balance = sum of what remains of the lots - sum of what remains of the shortfalls
 
@@ -10,10 +11,20 @@ and an allocation says exactly which debit took how much of which lot.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from sellflow.loyalty.models import Movement
+from sellflow.errors import PermanentError
+from sellflow.loyalty.models import AccountKind, Movement, MovementKind, OnShortfall
+
+#: A shop, one of its customers, and which of their accounts.
+AccountKey = tuple[int, int, AccountKind]
+
+
+class InsufficientPointsError(PermanentError):
+    """A customer has fewer points to spend than were asked for."""
+
+    code = "loyalty.insufficient_points"
 
 
 @dataclass(slots=True)
@@ -23,6 +34,7 @@ class Lot:
     lot_id: int
     transfer_id: int
     source: str
+    rule: str | None
     points: int
     remaining: int
     is_new: bool = False
@@ -35,6 +47,8 @@ class Shortfall:
     transfer_id: int
     points: int
     remaining: int
+    #: Whether the next earn covers it; else only what is given by other means does.
+    is_recovered: bool = True
     is_new: bool = False
 
 
@@ -45,6 +59,7 @@ class Account:
     account_id: int
     shop_id: int
     customer_id: int
+    kind: AccountKind
     balance: int
     #: The other side of what the customer earns: the shop's own account.
     issued_account_id: int
@@ -82,50 +97,100 @@ class Posting:
 
 def post(
     movements: Sequence[Movement],
-    accounts: dict[tuple[int, int], Account],
+    accounts: dict[AccountKey, Account],
     transfer_ids: Iterable[int],
     lot_ids: Iterable[int],
 ) -> Posting:
-    """Book `movements` in order on `accounts`, keyed by (shop, customer); ids are drawn by the caller."""
+    """Book `movements` in order on `accounts`; ids are drawn by the caller, as many as `ids_needed` says.
+
+    Raises
+    ------
+    InsufficientPointsError
+        If a movement that refuses a shortfall is larger than what can be spent.
+    """
     posting = Posting()
-    lot_id = iter(lot_ids)
-    for movement, transfer_id in zip(movements, transfer_ids, strict=True):
-        account = accounts[movement.shop_id, movement.customer_id]
-        account.balance += movement.points
-        posting.transfers.append(Transfer(transfer_id, movement, account, account.balance))
-        if movement.points > 0:
-            lot = Lot(next(lot_id), transfer_id, movement.source, movement.points, movement.points, is_new=True)
-            posting.allocations += _cover_shortfalls(account, lot)
-            account.lots.append(lot)
-        else:
-            posting.allocations += _take(account, transfer_id, -movement.points, prefer=movement.source)
+    transfer_id, lot_id = iter(transfer_ids), iter(lot_ids)
+    for movement in movements:
+        account = accounts[movement.shop_id, movement.customer_id, movement.account]
+        debit = next(transfer_id)
+        uncovered = _book(posting, movement, account, debit, lot_id)
+        if uncovered and movement.on_shortfall is OnShortfall.FORGIVE:
+            _book(posting, _forgiveness(movement, debit, uncovered), account, next(transfer_id), lot_id)
     posting.allocations = merge(posting.allocations)
     return posting
 
 
-def _cover_shortfalls(account: Account, lot: Lot) -> list[Allocation]:
+def ids_needed(movements: Iterable[Movement]) -> tuple[int, int]:
+    """Return how many ids of transfers and of lots booking the movements takes at most."""
+    transfers = lots = 0
+    for movement in movements:
+        forgives = movement.points < 0 and movement.on_shortfall is OnShortfall.FORGIVE
+        transfers += 1 + forgives
+        lots += (movement.points > 0) + forgives
+    return transfers, lots
+
+
+def _book(posting: Posting, movement: Movement, account: Account, transfer_id: int, lot_ids: Iterator[int]) -> int:
+    """Book one movement and return how much of a debit no lot covered."""
+    uncovered = 0
+    account.balance += movement.points
+    if movement.points > 0:
+        points = movement.points
+        lot = Lot(next(lot_ids), transfer_id, movement.source, movement.rule, points, points, is_new=True)
+        posting.allocations += _cover_shortfalls(account, lot, earned=movement.kind is MovementKind.EARN)
+        account.lots.append(lot)
+    else:
+        taken, uncovered = _take(account, movement, transfer_id)
+        posting.allocations += taken
+        if uncovered and movement.on_shortfall is OnShortfall.REFUSE:
+            have = -movement.points - uncovered
+            raise InsufficientPointsError(f"{-movement.points} points are needed and there are {have}")
+        if uncovered:
+            is_recovered = movement.on_shortfall is not OnShortfall.ALLOW
+            account.shortfalls.append(Shortfall(transfer_id, uncovered, uncovered, is_recovered, is_new=True))
+    posting.transfers.append(Transfer(transfer_id, movement, account, account.balance))
+    return uncovered
+
+
+def _forgiveness(movement: Movement, transfer_id: int, points: int) -> Movement:
+    """Return what brings a balance back to zero after a debit that took more than there was."""
+    return movement._replace(
+        kind=MovementKind.FORGIVE,
+        points=points,
+        source=f"forgiven:{transfer_id}",
+        rule=None,
+        revision=1,
+        snapshot={"for": movement.source, "kind": movement.kind.value, "taken": -movement.points},
+    )
+
+
+def _cover_shortfalls(account: Account, lot: Lot, *, earned: bool) -> list[Allocation]:
     covered = []
     for shortfall in account.shortfalls:
         points = min(shortfall.remaining, lot.remaining)
-        if points:
+        if points and (shortfall.is_recovered or not earned):
             shortfall.remaining -= points
             lot.remaining -= points
             covered.append(Allocation(lot.lot_id, shortfall.transfer_id, account, points))
     return covered
 
 
-def _take(account: Account, transfer_id: int, points: int, *, prefer: str) -> list[Allocation]:
-    """Take points from lots: from those of the same source first (a clawback undoes its own earn), then the eldest."""
+def _take(account: Account, movement: Movement, transfer_id: int) -> tuple[list[Allocation], int]:
+    """Take points from lots, and return what no lot covered.
+
+    Those of the same source and rule come first (a clawback undoes its own earn), then those of the same source, then
+    the eldest.
+    """
+    points = -movement.points
     taken = []
-    for lot in sorted(account.lots, key=lambda lot: lot.source != prefer):
+    own = (movement.source, movement.rule)
+    for lot in sorted(account.lots, key=lambda lot: ((lot.source, lot.rule) != own, lot.source != movement.source)):
         part = min(points, lot.remaining)
         if part:
             lot.remaining -= part
             points -= part
             taken.append(Allocation(lot.lot_id, transfer_id, account, part))
-    if points:
-        account.shortfalls.append(Shortfall(transfer_id, points, points, is_new=True))
-    return taken
+    return taken, points
 
 
 def merge(allocations: Sequence[Allocation]) -> list[Allocation]:

@@ -4,29 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sellflow.loyalty.ledger import Account, Lot, Posting, Shortfall, Transfer, post
-from sellflow.loyalty.models import Movement
+from sellflow.loyalty.ledger import (
+    Account,
+    AccountKey,
+    Lot,
+    Posting,
+    Shortfall,
+    Transfer,
+    ids_needed,
+    post,
+)
+from sellflow.loyalty.models import AccountKind, Movement
 from sellflow.postgres.database import Connection
 from sellflow.postgres.rows import json_rows
-
-#: A shop and one of its customers.
-AccountKey = tuple[int, int]
 
 
 async def post_movements(connection: Connection, movements: Sequence[Movement]) -> list[Transfer]:
     """Book movements inside the caller's transaction and return the transfers they became.
 
     Whoever else posts to one of the accounts waits from the locks on: as little as possible comes after them.
+
+    Raises
+    ------
+    InsufficientPointsError
+        If a movement that refuses a shortfall is larger than what can be spent: the transaction is to be undone.
     """
     if not movements:
         return []
-    customers = {(m.shop_id, m.customer_id) for m in movements}
-    await _make_accounts(connection, customers)
-    earns = sum(m.points > 0 for m in movements)
-    transfer_ids, lot_ids = await _draw_ids(connection, len(movements), earns)
-    accounts = await _lock_accounts(connection, customers)
-    await _read_open_lots(connection, accounts, {(m.shop_id, m.customer_id) for m in movements if m.points < 0})
-    await _read_open_shortfalls(connection, accounts)
+    transfer_ids, lot_ids = await _draw_ids(connection, *ids_needed(movements))
+    accounts = await lock_accounts(connection, {(m.shop_id, m.customer_id, m.account) for m in movements})
+    debited = {(m.shop_id, m.customer_id, m.account) for m in movements if m.points < 0}
+    await _read_open_lots(connection, accounts, debited)
     posting = post(movements, accounts, transfer_ids, lot_ids)
     await _write_posting(connection, posting, accounts.values())
     await _write_drawn_lots(connection, accounts.values())
@@ -35,49 +43,64 @@ async def post_movements(connection: Connection, movements: Sequence[Movement]) 
     return posting.transfers
 
 
-async def _make_accounts(connection: Connection, customers: Collection[AccountKey]) -> None:
+async def lock_accounts(connection: Connection, keys: Collection[AccountKey]) -> dict[AccountKey, Account]:
+    """Lock customers' accounts, made where they are missing, in the order of their ids.
+
+    Shops' own accounts are named, never locked: they hold no balance. A customer who is erased between our look and
+    our lock leaves an account of nobody's behind: theirs is then made anew, and erased in its turn.
+    """
+    wanted = set(keys)
+    accounts: dict[AccountKey, Account] = {}
+    while missing := wanted - accounts.keys():
+        await _make_accounts(connection, missing)
+        accounts |= await _lock_known(connection, missing)
+    locked = {key: accounts[key] for key in wanted}
+    await _read_open_shortfalls(connection, locked)
+    return locked
+
+
+async def _make_accounts(connection: Connection, keys: Collection[AccountKey]) -> None:
     """Make the customers' accounts that are missing, and those of their shops, the other side of every earn."""
-    shops = {(shop_id, None) for shop_id, _ in customers}
+    wanted = [*{(shop_id, None, "issued") for shop_id, _, _ in keys}, *keys]
     await connection.execute(
         """
-        WITH wanted AS (
-            SELECT shop_id, customer_id, CASE WHEN customer_id IS NULL THEN 'issued' ELSE 'customer' END AS kind
-            FROM unnest($1::bigint[], $2::bigint[]) AS k (shop_id, customer_id)
-        )
         INSERT INTO accounts (shop_id, kind, customer_id, balance)
-        SELECT w.shop_id, w.kind, w.customer_id, CASE w.kind WHEN 'customer' THEN 0 END
-        FROM wanted w
+        SELECT w.shop_id, w.kind, w.customer_id, CASE WHEN w.customer_id IS NOT NULL THEN 0 END
+        FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS w (shop_id, customer_id, kind)
         ORDER BY w.shop_id, w.kind, w.customer_id
         ON CONFLICT DO NOTHING
         """,
-        [shop_id for shop_id, _ in (*shops, *customers)],
-        [customer_id for _, customer_id in (*shops, *customers)],
+        [shop_id for shop_id, _, _ in wanted],
+        [customer_id for _, customer_id, _ in wanted],
+        [kind for _, _, kind in wanted],
     )
 
 
-async def _lock_accounts(connection: Connection, customers: Collection[AccountKey]) -> dict[AccountKey, Account]:
-    """Lock customers' accounts in id order. Their shops' accounts are named, never locked: they hold no balance.
+async def _lock_known(connection: Connection, keys: Collection[AccountKey]) -> dict[AccountKey, Account]:
+    """Lock the accounts there are.
 
-    The ids are looked up one by one first: as a join, the planner may read all of a shop's accounts for each of them.
+    Their ids are looked up one by one first: as a join, the planner may read all of a shop's accounts for each of them.
     """
     rows = await connection.fetch(
         """
-        SELECT a.account_id, a.shop_id, a.customer_id, a.balance,
+        SELECT a.account_id, a.shop_id, a.customer_id, a.kind, a.balance,
                (SELECT i.account_id FROM accounts i
                 WHERE i.shop_id = a.shop_id AND i.kind = 'issued' AND i.customer_id IS NULL) AS issued_account_id
         FROM accounts a
         WHERE a.account_id = ANY (ARRAY(
             SELECT (SELECT f.account_id FROM accounts f
-                    WHERE f.shop_id = k.shop_id AND f.kind = 'customer' AND f.customer_id = k.customer_id)
-            FROM unnest($1::bigint[], $2::bigint[]) AS k (shop_id, customer_id)
+                    WHERE f.shop_id = k.shop_id AND f.kind = k.kind AND f.customer_id = k.customer_id)
+            FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS k (shop_id, customer_id, kind)
         ))
         ORDER BY a.account_id
         FOR UPDATE OF a
         """,
-        [shop_id for shop_id, _ in customers],
-        [customer_id for _, customer_id in customers],
+        [shop_id for shop_id, _, _ in keys],
+        [customer_id for _, customer_id, _ in keys],
+        [kind for _, _, kind in keys],
     )
-    return {(row["shop_id"], row["customer_id"]): Account(**row) for row in rows}
+    found = (Account(**{**row, "kind": AccountKind(row["kind"])}) for row in rows)
+    return {(each.shop_id, each.customer_id, each.kind): each for each in found}
 
 
 async def _read_open_lots(
@@ -89,7 +112,7 @@ async def _read_open_lots(
         return
     rows = await connection.fetch(
         """
-        SELECT l.account_id, l.lot_id, l.transfer_id, t.source, l.points, l.remaining
+        SELECT l.account_id, l.lot_id, l.transfer_id, t.source, t.rule, l.points, l.remaining
         FROM lots l JOIN transfers t ON t.transfer_id = l.transfer_id
         WHERE l.account_id = ANY ($1::bigint[]) AND l.remaining > 0
         ORDER BY l.account_id, l.expires_at NULLS LAST, l.lot_id
@@ -97,25 +120,23 @@ async def _read_open_lots(
         list(by_id),
     )
     for row in rows:
-        lot = Lot(row["lot_id"], row["transfer_id"], row["source"], row["points"], row["remaining"])
+        lot = Lot(row["lot_id"], row["transfer_id"], row["source"], row["rule"], row["points"], row["remaining"])
         by_id[row["account_id"]].lots.append(lot)
 
 
 async def _read_open_shortfalls(connection: Connection, accounts: dict[AccountKey, Account]) -> None:
-    """Load what is still owed by the accounts that are below zero, eldest first."""
-    by_id = {account.account_id: account for account in accounts.values() if account.balance < 0}
-    if not by_id:
-        return
+    """Load what is still owed, eldest first. Accounts that owe are few, and the index holds no others."""
+    by_id = {account.account_id: account for account in accounts.values()}
     rows = await connection.fetch(
         """
-        SELECT account_id, transfer_id, points, remaining FROM shortfalls
+        SELECT account_id, transfer_id, points, remaining, is_recovered FROM shortfalls
         WHERE account_id = ANY ($1::bigint[]) AND remaining > 0
         ORDER BY account_id, transfer_id
         """,
         list(by_id),
     )
     for row in rows:
-        shortfall = Shortfall(row["transfer_id"], row["points"], row["remaining"])
+        shortfall = Shortfall(row["transfer_id"], row["points"], row["remaining"], row["is_recovered"])
         by_id[row["account_id"]].shortfalls.append(shortfall)
 
 
@@ -144,13 +165,13 @@ async def _write_posting(connection: Connection, posting: Posting, accounts: Col
         WITH moved AS MATERIALIZED (
             SELECT * FROM json_to_recordset($1::json) AS m (
                 transfer_id bigint, shop_id bigint, account_id bigint, issued_account_id bigint, balance_after bigint,
-                kind text, source text, rule_id bigint, revision integer, points bigint, snapshot jsonb, day date,
-                event_id bigint, lot_id bigint, remaining bigint
+                kind text, source text, rule text, revision integer, points bigint, snapshot jsonb, day date,
+                event_id bigint, expires_at timestamptz, release_at timestamptz, lot_id bigint, remaining bigint
             )
         ), transferred AS (
             INSERT INTO transfers
-                (transfer_id, shop_id, kind, source, rule_id, revision, points, snapshot, day, event_id)
-            SELECT transfer_id, shop_id, kind, source, rule_id, revision, abs(points), snapshot, day, event_id
+                (transfer_id, shop_id, kind, source, rule, revision, points, snapshot, day, event_id)
+            SELECT transfer_id, shop_id, kind, source, rule, revision, abs(points), snapshot, day, event_id
             FROM moved
         ), entered AS (
             INSERT INTO entries (transfer_id, account_id, shop_id, points, balance_after)
@@ -158,8 +179,9 @@ async def _write_posting(connection: Connection, posting: Posting, accounts: Col
             UNION ALL
             SELECT transfer_id, issued_account_id, shop_id, -points, NULL FROM moved
         ), opened AS (
-            INSERT INTO lots (lot_id, shop_id, account_id, transfer_id, points, remaining)
-            SELECT lot_id, shop_id, account_id, transfer_id, points, remaining FROM moved WHERE lot_id IS NOT NULL
+            INSERT INTO lots (lot_id, shop_id, account_id, transfer_id, points, remaining, expires_at, release_at)
+            SELECT lot_id, shop_id, account_id, transfer_id, points, remaining, expires_at, release_at
+            FROM moved WHERE lot_id IS NOT NULL
         )
         UPDATE accounts a SET balance = b.balance
         FROM json_to_recordset($2::json) AS b (account_id bigint, balance bigint)
@@ -200,8 +222,8 @@ async def _write_shortfalls(connection: Connection, accounts: Collection[Account
     if changed:
         await connection.execute(
             """
-            INSERT INTO shortfalls (transfer_id, shop_id, account_id, points, remaining)
-            SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+            INSERT INTO shortfalls (transfer_id, shop_id, account_id, points, remaining, is_recovered)
+            SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[])
             ON CONFLICT (transfer_id) DO UPDATE SET remaining = EXCLUDED.remaining
             """,
             [each.transfer_id for _, each in changed],
@@ -209,6 +231,7 @@ async def _write_shortfalls(connection: Connection, accounts: Collection[Account
             [account.account_id for account, _ in changed],
             [each.points for _, each in changed],
             [each.remaining for _, each in changed],
+            [each.is_recovered for _, each in changed],
         )
 
 

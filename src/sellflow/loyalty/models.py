@@ -5,6 +5,7 @@ What is made anew for every order is a named tuple: a frozen dataclass takes sev
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -26,8 +27,45 @@ class Rounding(StrEnum):
 class MovementKind(StrEnum):
     """Why points move."""
 
+    #: For an order, or for something the customer did.
     EARN = "earn"
+    #: What a refund, a cancellation or an edit takes back of an earn.
     CLAWBACK = "clawback"
+    #: From pending to available: a movement out of the one account, and one into the other.
+    RELEASE = "release"
+    #: For a reward.
+    REDEEM = "redeem"
+    #: What a reward cost, given back.
+    GIVE_BACK = "give_back"
+    EXPIRE = "expire"
+    #: By a person, with a reason.
+    ADJUST = "adjust"
+    #: From one customer to another that Shopify merged it with: a movement out of the one, and one into the other.
+    MERGE = "merge"
+    #: Brought along from another system.
+    IMPORT = "import"
+    #: What a debit took beyond what there was, where the shop's programme lets no balance fall below zero.
+    FORGIVE = "forgive"
+
+
+class AccountKind(StrEnum):
+    """Which of a customer's accounts."""
+
+    AVAILABLE = "customer"
+    PENDING = "customer_pending"
+
+
+class OnShortfall(StrEnum):
+    """What becomes of a debit that is larger than what can be spent."""
+
+    #: `InsufficientPointsError`; nothing is posted.
+    REFUSE = "refuse"
+    #: The rest is forgiven: the balance ends at zero.
+    FORGIVE = "forgive"
+    #: The balance falls below zero and what is earned later can be spent all the same.
+    ALLOW = "allow"
+    #: The balance falls below zero and the next earn covers it first.
+    RECOVER = "recover"
 
 
 class OrderLine(NamedTuple):
@@ -112,24 +150,8 @@ class OrderState(NamedTuple):
     #: None while the order itself has not arrived: only a refund of it has.
     revised_at: datetime | None
     revision_rank: str
-    rule_id: int | None
-    rule_version: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class SpendRule:
-    """One version of a shop's rule for spending: points for each 1.00 of shop money."""
-
-    rule_id: int
-    version: int
-    points_per_unit: Decimal
-    rounding: Rounding
-    #: Orders placed before it bring nothing: the history of a shop that installs the app today. None counts them all.
-    starts_at: datetime | None = None
-
-    def counts(self, ordered_at: datetime | None) -> bool:
-        """Say whether an order of that moment is one that brings points."""
-        return self.starts_at is None or ordered_at is None or ordered_at >= self.starts_at
+    #: The version of the shop's programme that was in force when the order was first found paid; never changed then.
+    program_version: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +169,19 @@ class Movement(NamedTuple):
     customer_id: int
     kind: MovementKind
     points: int
+    #: What it is for, such as order:450789469; with rule and revision it is unique in the shop.
     source: str
-    rule_id: int | None
+    #: The rule of the shop's programme, by its id there.
+    rule: str | None
     revision: int
-    snapshot: dict[str, str | int]
-    day: date
-    event_id: int
+    #: What the points were computed from, or who moved them and why: kept for good, and shown to people.
+    snapshot: Mapping[str, object]
+    #: The event that caused it, where one did.
+    day: date | None = None
+    event_id: int | None = None
+    account: AccountKind = AccountKind.AVAILABLE
+    #: When what is gained ends; None is never.
+    expires_at: datetime | None = None
+    #: When what is gained on the pending account is released; None there is once everything was fulfilled.
+    release_at: datetime | None = None
+    on_shortfall: OnShortfall = OnShortfall.RECOVER

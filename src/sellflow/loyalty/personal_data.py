@@ -132,8 +132,20 @@ PERSONAL_DATA = RoomData(
                 ORDER BY a.account_id
             """,
         ),
-        Table(name="earning_rule_versions", holds=Holds.SHOP, why="a merchant's rules"),
-        Table(name="earning_rules", holds=Holds.SHOP, why="a merchant's rules"),
+        Table(
+            name="members",
+            holds=Holds.PERSONAL,
+            why="birthdays, tiers and referral codes of customers",
+            erase="""
+                DELETE FROM members m USING subject s
+                WHERE m.shop_id = s.shop_id AND m.customer_id = s.customer_id
+            """,
+            export="""
+                SELECT m.customer_id, m.joined_at, m.birthday, m.tier, m.tier_since, m.tier_lapsed_at, m.referral_code
+                FROM subject s JOIN members m ON m.shop_id = s.shop_id AND m.customer_id = s.customer_id
+            """,
+        ),
+        Table(name="programs", holds=Holds.SHOP, why="a merchant's programme"),
     ),
     find_orders="""
         SELECT o.order_id FROM subject s JOIN orders o ON o.shop_id = s.shop_id AND o.customer_id = s.customer_id

@@ -15,8 +15,8 @@ from sellflow.loyalty.models import (
     Posted,
     Refund,
     Rounding,
-    SpendRule,
 )
+from sellflow.loyalty.program import Program, SpendRule
 
 ROUNDINGS = {Rounding.DOWN: ROUND_FLOOR, Rounding.HALF_UP: ROUND_HALF_UP, Rounding.UP: ROUND_CEILING}
 #: JSON readers keep whole numbers exact up to here.
@@ -144,15 +144,17 @@ def _is_later(order: Order, state: OrderState) -> bool:
     return (order.revised_at, order.customer_id) > (state.customer_revised_at, state.customer_id)
 
 
-def reason_for_nothing(state: OrderState, rule: SpendRule | None, in_force: SpendRule | None) -> str:
+def reason_for_nothing(state: OrderState, program: Program) -> str:  # noqa: PLR0911 - one return for each reason
     """Say in one sentence why an order has no points (yet); none of it is an error.
 
-    `rule` is the one that the order was paid under, `in_force` the shop's present one.
+    `program` is the one that the order was paid under, or the shop's present one where it was not yet.
     """
     if state.revised_at is None:
         return "kept: the order itself has not arrived yet"
-    if in_force is None or (rule is None and not in_force.counts(state.ordered_at)):
-        return _not_covered(in_force)
+    if next(program.spend_rules(), None) is None:
+        return "kept: the shop has no earning rule"
+    if state.program_version is None and not program.counts(state.ordered_at):
+        return f"worth no points: the order is elder than {program.starts_at:%Y-%m-%d}, when earning began"
     if state.cancelled_at is not None:
         return "worth no points: the order was cancelled"
     if not is_earning(state):
@@ -160,9 +162,3 @@ def reason_for_nothing(state: OrderState, rule: SpendRule | None, in_force: Spen
     if state.customer_id is None:
         return "kept: the order has no customer yet, points come when there is one"
     return "nothing to post: the ledger already says so"
-
-
-def _not_covered(in_force: SpendRule | None) -> str:
-    if in_force is None:
-        return "kept: the shop has no earning rule"
-    return f"worth no points: the order is elder than {in_force.starts_at:%Y-%m-%d}, when earning began"

@@ -86,7 +86,7 @@ class ToldOrder:
     financial_status: str
     cancelled_at: datetime | None
     revised_at: datetime | None
-    rule_version: int | None
+    program_version: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class ToldTransfer:
     balance_after: int
     revision: int
     snapshot: str
-    event_id: int
+    event_id: int | None
     created_at: datetime
 
 
@@ -109,7 +109,7 @@ async def find_orders(connection: SessionConnection, shop_id: int | None, identi
     rows = await connection.fetch(
         """
         SELECT o.shop_id, o.order_id, o.name, o.customer_id, o.currency, o.subtotal, o.financial_status,
-               o.cancelled_at, o.revised_at, o.rule_version,
+               o.cancelled_at, o.revised_at, o.program_version,
                COALESCE((SELECT sum(r.amount) FROM refunds r
                          WHERE r.shop_id = o.shop_id AND r.order_id = o.order_id), 0) AS refunded
         FROM orders o

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 
 import asyncpg
 
-from sellflow.loyalty.models import Order, OrderState, Posted, Refund, Rounding, SpendRule
-from sellflow.postgres.database import Connection, SessionConnection
+from sellflow.loyalty.models import Order, OrderState, Posted, Refund
+from sellflow.postgres.database import Connection
 from sellflow.postgres.rows import json_rows
 
 #: A shop and one of its orders.
@@ -18,7 +17,7 @@ OrderKey = tuple[int, int]
 
 _STATE_COLUMNS = (
     "name, currency, presentment_currency, subtotal, presentment_subtotal, financial_status, ordered_at, "
-    "cancelled_at, revised_at, revision_rank, customer_id, customer_revised_at, rule_id, rule_version"
+    "cancelled_at, revised_at, revision_rank, customer_id, customer_revised_at, program_version"
 )
 _QUALIFIED_COLUMNS = ", ".join(f"o.{column}" for column in _STATE_COLUMNS.split(", "))
 #: States as rows of a JSON parameter.
@@ -27,7 +26,7 @@ _STATES = """
         shop_id bigint, order_id bigint, name text, currency text, presentment_currency text, subtotal numeric,
         presentment_subtotal numeric, financial_status text, ordered_at timestamptz, cancelled_at timestamptz,
         revised_at timestamptz, revision_rank text, customer_id bigint, customer_revised_at timestamptz,
-        rule_id bigint, rule_version integer
+        program_version integer
     )
 """
 
@@ -41,7 +40,7 @@ def unknown_order(shop_id: int, order_id: int) -> OrderState:
     """Return the state of an order of which nothing has arrived."""
     nothing = Decimal(0)
     return OrderState(
-        shop_id, order_id, "", None, None, "", "", nothing, nothing, "", None, None, None, "", None, None
+        shop_id, order_id, "", None, None, "", "", nothing, nothing, "", None, None, None, "", None
     )  # fmt: skip
 
 
@@ -187,68 +186,6 @@ async def read_posted(connection: Connection, keys: Collection[OrderKey]) -> dic
         points = before.points | {row["customer_id"]: row["points"]}
         found[key] = Posted(points, max(before.revision, row["revision"]))
     return found
-
-
-async def read_rules(connection: Connection, shop_ids: Iterable[int]) -> dict[int, list[SpendRule]]:
-    """Return every version of the shops' rules for spending, the one in force last."""
-    rows = await connection.fetch(
-        """
-        SELECT v.shop_id, v.rule_id, v.version, v.points_per_unit, v.rounding, r.starts_at
-        FROM earning_rule_versions v JOIN earning_rules r USING (rule_id)
-        WHERE v.shop_id = ANY ($1::bigint[])
-        ORDER BY v.rule_id, v.version
-        """,
-        list(set(shop_ids)),
-    )
-    rules: dict[int, list[SpendRule]] = defaultdict(list)
-    for row in rows:
-        rounding = Rounding(row["rounding"])
-        rule = SpendRule(row["rule_id"], row["version"], row["points_per_unit"], rounding, row["starts_at"])
-        rules[row["shop_id"]].append(rule)
-    return rules
-
-
-async def set_spend_rule(
-    connection: SessionConnection, shop_id: int, *, points_per_unit: Decimal, rounding: Rounding
-) -> SpendRule:
-    """Put a new version of a shop's rule for spending in force; the same rule again makes no new version."""
-    async with connection.transaction():
-        rule_id = await connection.fetchval(
-            """
-            INSERT INTO earning_rules (shop_id, kind) VALUES ($1, 'spend')
-            ON CONFLICT (shop_id, kind) DO UPDATE SET kind = EXCLUDED.kind
-            RETURNING rule_id
-            """,
-            shop_id,
-        )
-        current = (await read_rules(connection, [shop_id]))[shop_id][-1:]
-        if current and (current[0].points_per_unit, current[0].rounding) == (points_per_unit, rounding):
-            return current[0]
-        version = current[0].version + 1 if current else 1
-        await connection.execute(
-            """
-            INSERT INTO earning_rule_versions (shop_id, rule_id, version, points_per_unit, rounding)
-            VALUES ($1, $2, $3, $4, $5)
-            """,
-            shop_id,
-            rule_id,
-            version,
-            points_per_unit,
-            rounding.value,
-        )
-    return SpendRule(rule_id, version, points_per_unit, rounding, current[0].starts_at if current else None)
-
-
-async def start_earning(
-    connection: SessionConnection, shop_id: int, starts_at: datetime, *, only_if_unset: bool = False
-) -> None:
-    """Have a shop's orders bring points from a moment on; what elder ones brought already stays as it is."""
-    await connection.execute(
-        "UPDATE earning_rules SET starts_at = $2 WHERE shop_id = $1 AND NOT ($3 AND starts_at IS NOT NULL)",
-        shop_id,
-        starts_at,
-        only_if_unset,
-    )
 
 
 def _key_arguments(keys: Collection[OrderKey]) -> tuple[list[int], list[int]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sellflow.loyalty.store import start_earning
+from sellflow.loyalty.program_store import start_earning
 from sellflow.secrets import Vault
 from sellflow.shops.imports import run, store
 from sellflow.shops.imports.handlers import continue_imports

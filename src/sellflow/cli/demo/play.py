@@ -106,7 +106,11 @@ async def _sell(settings: Settings, orders: int, on_progress: Progress) -> RunSt
 
 async def _points_per_unit(connection: SessionConnection, shop_id: int) -> Decimal:
     rate: Decimal = await connection.fetchval(
-        "SELECT points_per_unit FROM earning_rule_versions WHERE shop_id = $1 ORDER BY version DESC LIMIT 1", shop_id
+        """
+        SELECT (document #>> '{rules,0,points_per_unit}')::numeric FROM programs
+        WHERE shop_id = $1 ORDER BY version DESC LIMIT 1
+        """,
+        shop_id,
     )
     return rate
 
