@@ -20,7 +20,7 @@ from sellflow.edge.hardening import Hardened
 from sellflow.edge.limits import Limits
 from sellflow.edge.plan_limits import PlanRates
 from sellflow.edge.problems import ProblemDetails, answer_with_problems
-from sellflow.loyalty import mobile_api
+from sellflow.loyalty import imports_api, mobile_api
 from sellflow.postgres.database import Database, Login, Pool, close_pool
 from sellflow.postgres.revisions import check_schema
 from sellflow.postgres.transactions import of_web
@@ -144,6 +144,7 @@ def _api(lifespan: Any) -> FastAPI:  # noqa: ANN401 - FastAPI's own type is priv
     )
     answer_with_problems(api)
     api.include_router(mobile_api.router)
+    api.include_router(imports_api.router)
     api.include_router(shopify_authorization.router)
     api.include_router(sessions_api.router)
     for router in admin_routes():

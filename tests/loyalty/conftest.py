@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from itertools import count
 
 import asyncpg
+import httpx
 import orjson
 import pytest
 
@@ -12,7 +14,7 @@ from sellflow.postgres.database import Database, Pool, SessionConnection
 from sellflow.queue.registry import Registry
 from sellflow.webhooks.store import Delivery, DeliveryStore
 from tests.conftest import Tenant
-from tests.edge.serving import with_settings
+from tests.edge.serving import serving, with_settings
 from tests.loyalty.books import check_books
 from tests.loyalty.orders import Payload
 from tests.queue.consuming import make_consumer
@@ -90,6 +92,12 @@ class Store:
     async def check_books(self) -> None:
         """The ledger's own laws, over everything in the database."""
         await check_books(self.owner)
+
+
+@pytest.fixture
+async def client(database: Database, tenant: Tenant) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(database) as found:
+        yield found
 
 
 @pytest.fixture

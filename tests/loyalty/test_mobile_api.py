@@ -24,12 +24,6 @@ BALANCE = "/v1/loyalty"
 HISTORY = "/v1/loyalty/history"
 
 
-@pytest.fixture
-async def client(database: Database, tenant: Tenant) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(database) as found:
-        yield found
-
-
 async def bearer(owner: SessionConnection, tenant: Tenant, customer: int = 7) -> dict[str, str]:
     token = await issue_token(owner, await vault_beside(owner), CustomerSession(tenant.shop_id, customer), ttl=600)
     return {"Authorization": f"Bearer {token}"}

@@ -82,6 +82,7 @@ WRITES = {
         "shop_settings_changes": {"INSERT"},
         "shop_billing": {"INSERT", "UPDATE"},
         "programs": {"INSERT"},
+        "imports": {"INSERT", "UPDATE"},
         "members": {"INSERT", "UPDATE"},
         **POSTING,
     },

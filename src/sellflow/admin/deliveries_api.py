@@ -10,9 +10,9 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.responses import Response
 
-from sellflow.admin.audiences import Audience
 from sellflow.admin.endpoints_api import EndpointId, SentAnswer
 from sellflow.admin.letters_api import Id, Moment
+from sellflow.edge.audiences import Audience
 from sellflow.edge.callers import Caller
 from sellflow.edge.idempotency import CurrentRequest
 from sellflow.edge.pagination import decode_cursor, encode_cursor

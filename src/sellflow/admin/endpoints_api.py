@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.responses import Response
 
-from sellflow.admin.audiences import Audience, Text, refusals
+from sellflow.edge.audiences import Audience, Text, refusals
 from sellflow.edge.callers import Caller
 from sellflow.edge.idempotency import CurrentRequest
 from sellflow.edge.plan_limits import require_room_for_endpoint

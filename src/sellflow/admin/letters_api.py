@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from starlette.responses import Response
 
-from sellflow.admin.audiences import Audience, Text
+from sellflow.edge.audiences import Audience, Text
 from sellflow.edge.callers import Caller
 from sellflow.edge.idempotency import CurrentRequest
 from sellflow.edge.pagination import decode_cursor, encode_cursor

@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from sellflow.admin import compliance_api, panel, plan_api, queues_api, settings_api
-from sellflow.admin.audiences import merchants, services
 from sellflow.admin.deliveries_api import delivery_routes
 from sellflow.admin.endpoints_api import endpoint_routes
 from sellflow.admin.letters_api import letter_routes
+from sellflow.edge.audiences import merchants, services
 from sellflow.edge.service_keys import Scope
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel
 
-from sellflow.admin.audiences import refusals
+from sellflow.edge.audiences import refusals
 from sellflow.edge.merchant_sessions import CurrentMerchant
 from sellflow.edge.problems import Problem, problem_responses
 from sellflow.postgres.transactions import admin_transaction

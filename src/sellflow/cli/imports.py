@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +17,7 @@ from sellflow.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from sellflow.postgres.database import Database, SessionConnection
-    from sellflow.shops.imports.store import Import
+    from sellflow.shops.imports.store import Import, Kind
 
 REFRESH = 1.0
 WORDS = {
@@ -57,26 +57,18 @@ def begin(
     if earn_from and not orders:
         raise ConfigurationError("--earn-from says which orders bring points: it goes with --orders")
 
-    async def work(connection: SessionConnection) -> int:
-        from sellflow.loyalty.program_store import start_earning  # noqa: PLC0415
-        from sellflow.shops.imports.store import ask_for  # noqa: PLC0415
+    async def work(connection: SessionConnection) -> bool:
+        from sellflow.loyalty.history import begin_import  # noqa: PLC0415
         from sellflow.shops.store import find_shop  # noqa: PLC0415
 
         shop = await find_shop(connection, domain)
         async with connection.transaction():
-            if orders:
-                await start_earning(connection, shop.shop_id, _utc(earn_from), only_if_unset=earn_from is None)
-            return await ask_for(
-                connection, [shop.shop_id], "orders" if orders else "customers", since=_utc(since) if since else None
-            )
+            kind: Kind = "orders" if orders else "customers"
+            return await begin_import(connection, shop.shop_id, kind, since=since, earn_from=earn_from)
 
     begun = as_owner(start(), work)
     console.print("Begun." if begun else "It is under way already.")
     console.print(f"See how far it is with: sellflow import status {domain} --watch")
-
-
-def _utc(moment: datetime | None) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment else datetime.now(UTC)
 
 
 @imports.command("status")

@@ -10,6 +10,7 @@ from typing import Literal
 from sellflow.postgres.database import Connection, SessionConnection
 
 Kind = Literal["customers", "orders"]
+State = Literal["waiting", "exporting", "reading", "done", "failed", "cancelled"]
 _IMPORT = """
     import_id, shop_id, kind, state, since, operation_id, lines_read, expected, stored, error, failures, asked_at,
     finished_at
@@ -23,7 +24,7 @@ class Import:
     import_id: int
     shop_id: int
     kind: Kind
-    state: str
+    state: State
     since: datetime | None
     operation_id: str | None
     lines_read: int
