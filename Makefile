@@ -33,7 +33,8 @@ install: $(VENV)/.runtime $(SCHEMAS)/.complete ## set up .venv with everything S
 
 test: $(VENV)/.dev $(SCHEMAS)/.complete ## linters, types, import rules, unit and integration tests
 	@$(MAKE) --no-print-directory check
-	$(BIN)/pytest -n 2 --dist worksteal
+	@# Twice as many processes as the smallest machine has cores: many tests wait for a clock or a process.
+	$(BIN)/pytest -n 4 --dist worksteal
 
 fuzz: $(VENV)/.dev ## play thousands of interleavings: make fuzz SECONDS=300 SEED=1
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
