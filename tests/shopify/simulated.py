@@ -131,7 +131,9 @@ async def simulating() -> AsyncIterator[SimulatedShopify]:
     app = create_app(total_seconds=5, schema_dir=SCHEMAS)
     server = asyncio.create_task(serve_http(app, listener, stop))
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as client:
+        # Ours ends an idle connection before the server does, which is after 5 s: else both may at once.
+        limits = httpx.Limits(keepalive_expiry=2)
+        async with httpx.AsyncClient(base_url=url, timeout=20, trust_env=False, limits=limits) as client:
             yield SimulatedShopify(url, client, app.state.simulator)
     finally:
         stop.set()
