@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -204,7 +205,15 @@ def _transfers_table(story: Story) -> Table:
             f"{transfer.points:+d}",
             str(transfer.balance_after),
             str(transfer.event_id),
-            f"{facts['subtotal']} {facts['currency']} at {facts['points_per_unit']} rounded {facts['rounding']}, "
-            f"{facts['refunds']} refunds, {facts['financial_status']}, programme version {facts['program_version']}",
+            _computed_from(facts),
         )
     return table
+
+
+def _computed_from(facts: Mapping[str, object]) -> str:
+    # What was posted before there were programmes names the version of its rule, which became the programme's.
+    version = facts.get("program_version", facts.get("rule_version"))
+    return (
+        f"{facts['subtotal']} {facts['currency']} at {facts['points_per_unit']} rounded {facts['rounding']}, "
+        f"{facts['refunds']} refunds, {facts['financial_status']}, programme version {version}"
+    )
